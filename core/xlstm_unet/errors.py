@@ -1,0 +1,82 @@
+"""Errors that a user can act on.
+
+Every message names the thing, the value and what was expected; ``hint`` says what to do about it.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+
+class XLSTMUNetError(Exception):
+    """Base of every error raised on purpose.
+
+    Parameters
+    ----------
+    message
+        What is wrong, with the name of the thing and the value found.
+    hint
+        What the user can do about it.
+    """
+
+    code: ClassVar[str] = "error"
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        """Return message and hint as one text."""
+        return f"{self.message} {self.hint}".strip()
+
+
+class ImageError(XLSTMUNetError):
+    """An image that cannot be read or that a model cannot take."""
+
+    code = "image"
+
+
+class ModelError(XLSTMUNetError):
+    """A model specification or network that does not fit."""
+
+    code = "model"
+
+
+class ModelNotFoundError(ModelError):
+    """No model of that name."""
+
+    code = "model-not-found"
+
+
+class BundleError(ModelError):
+    """A model bundle or checkpoint that is damaged, hostile or of another version."""
+
+    code = "bundle"
+
+
+class DatasetError(XLSTMUNetError):
+    """A training or evaluation folder that does not hold what it should."""
+
+    code = "dataset"
+
+
+class DeviceError(XLSTMUNetError):
+    """A device that does not exist or ran out of memory at the smallest setting."""
+
+    code = "device"
+
+
+class OutputError(XLSTMUNetError):
+    """A result that could not be written."""
+
+    code = "output"
+
+
+class CancelledError(XLSTMUNetError):
+    """The user cancelled; nothing was written."""
+
+    code = "cancelled"
+
+    def __init__(self, message: str = "Cancelled.", hint: str = "") -> None:
+        super().__init__(message, hint)

@@ -1,0 +1,35 @@
+"""Progress of long work: what callbacks receive, and how work asks whether to stop."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from xlstm_unet.errors import CancelledError
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One step of running work.
+
+    Parameters
+    ----------
+    stage
+        What is being done, in a word or two ("network", "decoding").
+    done, total
+        Steps finished and steps in all, for this stage.
+    """
+
+    stage: str
+    done: int
+    total: int
+
+
+OnProgress = Callable[[Progress], None]
+Cancel = Callable[[], bool]
+
+
+def check_cancelled(cancel: Cancel | None) -> None:
+    """Raise `CancelledError` if ``cancel`` says so."""
+    if cancel is not None and cancel():
+        raise CancelledError
