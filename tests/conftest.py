@@ -17,7 +17,7 @@ def data() -> Path:
 
 @pytest.fixture(scope="session")
 def shared() -> Path:
-    """Folder ``shared`` beside the repository with the whole data; tests that need it are skipped elsewhere."""
+    """Folder ``shared`` beside the repository with the whole data; skipped where it is missing."""
     folder = REPOSITORY.parent / "shared"
     if not folder.is_dir():
         pytest.skip("needs the whole data in a folder 'shared' beside the repository")

@@ -35,7 +35,7 @@ class NetworkSpec(_Model):
     decoder_blocks: tuple[Positive, ...]
     """Residual blocks of each decoder step, deepest first; one fewer than stages."""
     direction: Literal["forward", "paired"] = "forward"
-    """``forward``: every ViL layer scans top-left to bottom-right, as released; ``paired``: odd ones reversed."""
+    """``forward``: every layer scans top-left to bottom-right, as released; ``paired``: odd ones reversed."""
     channel_tokens: bool = False
     """Swap tokens and channels where a planned map has no more positions than channels (released Enc)."""
     finest_skip: bool = True
@@ -123,7 +123,7 @@ class ModelSpec(_Model):
     patch_size: tuple[Positive, ...]
     """Spatial size the network was trained on, and the tile to start from, in voxels."""
     spacing: tuple[Annotated[float, Field(gt=0)], ...] | None = None
-    """Voxel size to resample to, in ``spacing_unit``, axis order of the array; none: by object diameter or not at all."""
+    """Voxel size to resample to, in ``spacing_unit``, axis order of the array."""
     spacing_unit: Literal["mm", "µm"] | None = None
     object_diameter: Annotated[float, Field(gt=0)] | None = None
     """Typical object diameter in pixels at the model's scale (instances only)."""
