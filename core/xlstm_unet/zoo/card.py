@@ -1,0 +1,109 @@
+"""The model card: ``README.md`` of a bundle, with the front matter that model hubs read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from xlstm_unet.spec import ModelSpec
+
+_CITATION = (
+    "Chen T et al., xLSTM-UNet can be an effective 2D & 3D medical image segmentation backbone with "
+    "Vision-LSTM (ViL) better than its Mamba counterpart, arXiv:2407.01530 (2024)."
+)
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What a model card says beyond the specification.
+
+    Parameters
+    ----------
+    data
+        What the model was trained on, in sentences.
+    licence
+        SPDX identifier such as ``cc0-1.0``, or ``other``.
+    scores
+        Score by name, as measured.
+    scores_on
+        What the scores were measured on.
+    scores_command
+        Command that reproduces the scores.
+    limits
+        One sentence each: what the model cannot do.
+    citations
+        Papers to cite, besides the network's.
+    """
+
+    data: str
+    licence: str = "other"
+    scores: Mapping[str, float] = field(default_factory=dict)
+    scores_on: str = ""
+    scores_command: str = ""
+    limits: tuple[str, ...] = ()
+    citations: tuple[str, ...] = ()
+
+
+def model_card(spec: ModelSpec, facts: CardFacts) -> str:
+    """Return the card as Markdown with YAML front matter."""
+    parts = [
+        _front_matter(spec, facts),
+        f"# {spec.name}\n\n{spec.description or 'A segmentation model.'}",
+        _what_it_takes(spec),
+        f"## Use\n\n```\nxlstm-unet segment IMAGES --model {spec.name} --output results\n```\n\n"
+        f"```python\nimport xlstm_unet as xu\n\nlabels = xu.load({spec.name!r})(image).labels\n```",
+        f"## Training data\n\n{facts.data}\n\nLicence: {facts.licence} (see LICENSE).",
+        _scores(facts),
+        _bullets("Limits", (*facts.limits, "Not a medical device: not for diagnosis or treatment.")),
+        _bullets("Please cite", (_CITATION, *facts.citations)),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _front_matter(spec: ModelSpec, facts: CardFacts) -> str:
+    fields = {
+        "license": facts.licence,
+        "library_name": "xlstm-unet",
+        "pipeline_tag": "image-segmentation",
+        "tags": ["xlstm-unet", "image-segmentation", f"{spec.dimension}d", f"{spec.task}"],
+    }
+    # JSON values are YAML values.
+    lines = [f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in fields.items()]
+    return "\n".join(("---", *lines, "---"))
+
+
+def _what_it_takes(spec: ModelSpec) -> str:
+    channels = f"{spec.input_channels} channel{'s' if spec.input_channels > 1 else ''}"
+    if spec.channel_names:
+        channels += f" ({', '.join(spec.channel_names)})"
+    if spec.accepts_gray and spec.input_channels > 1:
+        channels += "; gray images too"
+    lines = [
+        f"- Images: {spec.dimension}D, {channels}",
+        f"- Finds: {', '.join(label.name for label in spec.labels)} "
+        f"({'single objects' if spec.task == 'instances' else 'one region per label'})",
+    ]
+    if spec.spacing is not None:
+        lines.append(f"- Works at {' x '.join(f'{s:g}' for s in spec.spacing)} {spec.spacing_unit} per voxel")
+    if spec.object_diameter is not None:
+        lines.append(f"- Typical object: {spec.object_diameter:g} pixels across")
+    if spec.field_of_view is not None:
+        lines.append(f"- Expects {spec.field_of_view.description}")
+    return "\n".join(lines)
+
+
+def _scores(facts: CardFacts) -> str:
+    if not facts.scores:
+        return ""
+    rows = [f"| {name} | {value:.3f} |" for name, value in facts.scores.items()]
+    text = "\n".join(("| Score | Value |", "|---|---|", *rows))
+    if facts.scores_on:
+        text = f"Measured on {facts.scores_on}.\n\n{text}"
+    if facts.scores_command:
+        text += f"\n\n```\n{facts.scores_command}\n```"
+    return f"## Scores\n\n{text}"
+
+
+def _bullets(title: str, lines: tuple[str, ...]) -> str:
+    return f"## {title}\n\n" + "\n".join(f"- {line}" for line in lines)
