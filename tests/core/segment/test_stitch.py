@@ -27,7 +27,7 @@ def _shuffled_slices(volume: np.ndarray, seed: int = 0) -> np.ndarray:
 def test_balls_come_back_whole() -> None:
     volume = np.zeros((24, 48, 64), np.int32)
     for number, (z, y, x) in enumerate([(8, 12, 12), (15, 30, 40), (9, 30, 14), (12, 12, 45)], start=1):
-        volume[_ball(volume.shape, (z, y, x), 7)] = number
+        volume[_ball(volume.shape, (z, y, x), 7.3)] = number
     joined = stitch_slices(_shuffled_slices(volume), min_overlap=0.1)
     assert joined.dtype == np.int32
     assert sorted(np.unique(joined)) == [0, 1, 2, 3, 4]
