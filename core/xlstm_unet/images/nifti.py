@@ -1,0 +1,157 @@
+"""Reading and writing NIfTI files.
+
+A NIfTI file stores voxels with x fastest and indexes them (x, y, z); its array is taken in reverse, so that axes are
+Z, Y, X as in every other image here. The affine stays as the file has it: from indices (x, y, z, 1) to world
+coordinates.
+"""
+
+from __future__ import annotations
+
+import zlib
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+from numpy.typing import NDArray
+
+from xlstm_unet.errors import ImageError
+from xlstm_unet.images.image import Array, Image, Unit
+from xlstm_unet.images.limits import check_size
+
+_AXES = {2: "YX", 3: "ZYX", 4: "TZYX", 5: "CTZYX"}
+_NIFTI_1_HEADER, _NIFTI_2_HEADER = 348, 540
+_LENGTHS: dict[str, tuple[Unit, float]] = {"meter": ("mm", 1e3), "mm": ("mm", 1.0), "micron": ("µm", 1.0)}
+
+
+def read_nifti(path: Path, name: str, limit: int | None) -> Image:
+    """Read a NIfTI-1 or NIfTI-2 file.
+
+    The fourth axis is time and the fifth channels, as the format says; 8-bit RGB voxels become channels.
+
+    Raises
+    ------
+    ImageError
+        If the file is damaged or too large.
+    """
+    try:
+        file: Any = nib.load(path)
+        if not isinstance(file, nib.Nifti1Image):
+            raise ImageError(f"{name}: a {type(file).__name__} file, expected NIfTI.")
+        shape, dtype = file.shape, file.get_data_dtype()
+        if not shape or min(shape) < 1:
+            raise ImageError(f"{name}: NIfTI image of shape {shape} is empty.", "Export it again.")
+        scaled = file.header.get_slope_inter() not in ((None, None), (1.0, 0.0))
+        check_size(name, shape, max(dtype.itemsize, 8 if scaled else 1), limit)
+        array = np.asanyarray(file.dataobj)
+    except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error) as error:
+        raise ImageError(
+            f"{name}: NIfTI file of {path.stat().st_size} bytes is damaged or cut off ({error}).",
+            "Copy or export it again.",
+        ) from error
+    except MemoryError as error:
+        raise ImageError(f"{name}: not enough memory for this image.", "Crop it first.") from error
+    if scaled:
+        array = array.astype(np.float32)
+    array, axes, said = _named_axes(array, name)
+    spacing, unit, affine, note = _geometry(file, axes)
+    header = file.header.binaryblock if affine is not None else None
+    return Image(
+        array,
+        axes,
+        spacing,
+        unit,
+        affine,
+        name,
+        f"NIfTI{said}: axes {axes} (z, y, x reversed){note}.",
+        header,
+    )
+
+
+def _named_axes(array: Array, name: str) -> tuple[Array, str, str]:
+    said = ""
+    colour = array.dtype.fields is not None
+    if colour:
+        array = np.stack([array[channel] for channel in "RGB"], axis=-1)
+    spatial = array.shape[:-1] if colour else array.shape
+    while len(spatial) > 3 and spatial[-1] == 1:
+        spatial = spatial[:-1]
+    if len(spatial) not in _AXES or (colour and len(spatial) > 4):
+        raise ImageError(
+            f"{name}: NIfTI image of shape {spatial} has {len(spatial)} axes, expected 2 to 5.",
+            "Export one volume at a time.",
+        )
+    axes = _AXES[len(spatial)]
+    array = array.reshape(spatial + array.shape[-1:] if colour else spatial)
+    array = array.transpose(*range(len(spatial))[::-1], *([len(spatial)] if colour else []))
+    if axes == "TZYX":
+        said = ", fourth axis read as time (pass axes 'CZYX' if it holds channels)"
+    elif axes == "CTZYX":
+        said = ", fourth axis read as time, fifth as channels"
+        if array.shape[1] == 1:
+            array, axes, said = array[:, 0], "CZYX", ", fifth axis read as channels"
+    return array, axes + "C" if colour else axes, said
+
+
+def _geometry(file: Any, axes: str) -> tuple[tuple[float, ...] | None, Unit, NDArray[np.float64] | None, str]:
+    """Spacing, unit and affine; all unknown where the header's numbers make no sense."""
+    length = file.header.get_xyzt_units()[0]
+    unit, scale = _LENGTHS.get(length, ("mm", 1.0))
+    note = "" if length in _LENGTHS else ", unit not stated and taken as mm"
+    affine = np.asarray(file.affine, dtype=np.float64)
+    zooms = np.sqrt((affine[:3, :3] ** 2).sum(axis=0)) * scale
+    if not np.isfinite(affine).all() or not (zooms > 0).all() or np.linalg.det(affine) == 0:
+        return None, "pixel", None, ", voxel size and position in the header make no sense and are left out"
+    affine = np.diag([scale, scale, scale, 1.0]) @ affine
+    spatial = sum(axis in axes for axis in "ZYX")
+    return tuple(float(value) for value in zooms[:spatial][::-1]), unit, affine, note
+
+
+def write_nifti_labels(path: Path, labels: NDArray[np.int32], like: Image) -> None:
+    """Write labels as a compressed or plain NIfTI file on the grid of ``like``.
+
+    Parameters
+    ----------
+    path
+        Ends in ``.nii`` or ``.nii.gz``.
+    labels
+        int32, axes ``like.label_axes``.
+    like
+        The image; its header is taken over where it came from a NIfTI file.
+    """
+    array = labels.transpose()
+    affine = like.affine
+    if affine is None:
+        steps = (like.spacing or (1.0,) * len(like.spatial_axes))[::-1]
+        affine = np.diag([*steps, *(1.0,) * (4 - len(steps))])
+    header: nib.Nifti1Header = nib.Nifti1Header()
+    if like.header is not None and len(like.header) == _NIFTI_2_HEADER:
+        header = nib.Nifti2Header(like.header)
+    elif like.header is not None and len(like.header) == _NIFTI_1_HEADER:
+        header = nib.Nifti1Header(like.header)
+    header.set_data_dtype(np.int32)
+    header.set_slope_inter(1.0, 0.0)
+    header["cal_min"] = header["cal_max"] = 0
+    header.set_intent("label")
+    kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
+    image = kind(array, affine, header)
+    image.header.set_xyzt_units(
+        {"mm": "mm", "µm": "micron", "pixel": "unknown"}[like.unit], header.get_xyzt_units()[1]
+    )
+    image.to_filename(path)
+
+
+def is_nifti(start: bytes) -> bool:
+    """Whether a file's (uncompressed) first bytes are a NIfTI header."""
+    return start[:4] in (b"\x5c\x01\0\0", b"\0\0\x01\x5c", b"\x1c\x02\0\0", b"\0\0\x02\x1c")
+
+
+def first_bytes(packed: bytes) -> bytes:
+    """Uncompress the beginning of a gzip stream, at most a few hundred bytes."""
+    try:
+        return zlib.decompressobj(wbits=31).decompress(BytesIO(packed).read(4096), 400)
+    except zlib.error:
+        return b""

@@ -1,0 +1,173 @@
+"""Opening image files and folders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+
+from xlstm_unet.errors import ImageError
+from xlstm_unet.images.image import Image
+from xlstm_unet.images.limits import check_size
+
+SUFFIXES = (".nii.gz", ".ome.tiff", ".ome.tif", ".tiff", ".tif", ".png", ".jpeg", ".jpg", ".nii")
+"""Endings of the files that can be read, longest first."""
+LABEL_ENDING = "_labels"
+"""What the stem of a label file ends in."""
+
+_SUFFIX_HINT = "Expected one of " + ", ".join(sorted(SUFFIXES)) + "."
+_TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def image_suffix(path: Path | str) -> str | None:
+    """Return the ending of a readable image file (``.nii.gz`` whole, in lower case), None for other files."""
+    name = Path(path).name.lower()
+    return next((suffix for suffix in SUFFIXES if name.endswith(suffix)), None)
+
+
+def image_stem(path: Path | str) -> str:
+    """Return the file name without its image ending: ``brain`` for ``brain.nii.gz``."""
+    name = Path(path).name
+    return name[: len(name) - len(image_suffix(name) or Path(name).suffix)]
+
+
+def read_image(path: Path | str, axes: str | None = None, *, limit: int | None = None) -> Image:
+    """Read a PNG, JPEG, TIFF (OME, ImageJ) or NIfTI file.
+
+    Parameters
+    ----------
+    path
+        The file. Its contents decide how it is read, not its ending.
+    axes
+        How to read the axes instead of how the file says, one letter of ``TCZYX`` each, in the order that
+        `Image.array` has without it.
+    limit
+        Largest decoded size in bytes; by default `limits.max_bytes`.
+
+    Returns
+    -------
+    image
+        Its ``read_as`` says how it was read.
+
+    Raises
+    ------
+    ImageError
+        If the file is missing, empty, damaged, cut off, too large, or of a kind that is not read.
+
+    Examples
+    --------
+    >>> read_image("nuclei.png").axes  # doctest: +SKIP
+    'YX'
+    """
+    path = Path(path)
+    _check_file(path)
+    image = _read(path, limit)
+    if axes is None or axes.upper() == image.axes:
+        return image
+    if len(axes) != len(image.axes):
+        raise ImageError(
+            f"{path}: axes {axes!r} for an image of shape {image.array.shape}, read as {image.axes}.",
+            "Give one letter of TCZYX an axis, in that order.",
+        )
+    kept = image.spacing if len([a for a in axes.upper() if a in "ZYX"]) == len(image.spatial_axes) else None
+    other = Image(image.array, axes, name=image.name)
+    same_grid = kept is not None and image.spatial_shape == other.spatial_shape
+    return replace(
+        other,
+        spacing=kept if same_grid else None,
+        unit=image.unit if same_grid else "pixel",
+        affine=image.affine if same_grid else None,
+        header=image.header if same_grid else None,
+        read_as=f"Axes read as {axes.upper()}, as asked.",
+    )
+
+
+def _check_file(path: Path) -> None:
+    if not path.exists():
+        raise ImageError(f"{path}: no such file.", "Check the name and the folder.")
+    if path.is_dir():
+        raise ImageError(f"{path}: a folder, expected an image file.", "Name a file in it.")
+    if not path.is_file():
+        raise ImageError(f"{path}: not a regular file.", "Name an image file.")
+    if image_suffix(path) is None:
+        raise ImageError(f"{path}: files ending in {path.suffix or 'nothing'!r} are not read.", _SUFFIX_HINT)
+    if path.stat().st_size == 0:
+        raise ImageError(f"{path}: the file is empty (0 bytes).", "Copy or export it again.")
+
+
+def _read(path: Path, limit: int | None) -> Image:
+    from xlstm_unet.images import nifti, png_jpeg, tiff
+
+    name = image_stem(path)
+    try:
+        with path.open("rb") as file:
+            start = file.read(4096)
+        if start.startswith(_TIFF_MAGIC):
+            return tiff.read_tiff(path, name, limit)
+        if nifti.is_nifti(start) or (start[:2] == b"\x1f\x8b" and nifti.is_nifti(nifti.first_bytes(start))):
+            return nifti.read_nifti(path, name, limit)
+        if start.startswith((png_jpeg.PNG_MAGIC, png_jpeg.JPEG_MAGIC)):
+            check_size(f"{name} (compressed)", (path.stat().st_size,), 1, limit)
+            data = path.read_bytes()
+            read = png_jpeg.read_png if start.startswith(png_jpeg.PNG_MAGIC) else png_jpeg.read_jpeg
+            return read(data, name, limit)
+    except OSError as error:
+        raise ImageError(
+            f"{path}: cannot be read ({error.strerror or error}).", "Check its permissions."
+        ) from error
+    except MemoryError as error:
+        raise ImageError(f"{path}: not enough memory for this image.", "Crop it first.") from error
+    raise ImageError(
+        f"{path}: not a PNG, JPEG, TIFF or NIfTI image (begins with {start[:8]!r}).",
+        "The file is damaged or misnamed; export it again.",
+    )
+
+
+def list_images(paths: Path | str | Iterable[Path | str]) -> list[Path]:
+    """List image files: those named, and those lying in the folders named.
+
+    Hidden files, files of other kinds and label files (``*_labels.*``) in a folder are passed over; folders in it are
+    not entered. A file named by itself is kept whatever it is.
+
+    Returns
+    -------
+    files
+        In the order named, those of a folder by name; none twice.
+
+    Raises
+    ------
+    ImageError
+        If a path does not exist or a folder holds no image.
+    """
+    files: list[Path] = []
+    for item in [paths] if isinstance(paths, (str, Path)) else paths:
+        path = Path(item)
+        if path.is_dir():
+            files.extend(_images_in(path))
+        elif path.exists():
+            files.append(path)
+        else:
+            raise ImageError(f"{path}: no such file or folder.", "Check the name.")
+    if not files:
+        raise ImageError("No image was named.", "Name image files or folders.")
+    return list(dict.fromkeys(files))
+
+
+def _images_in(folder: Path) -> list[Path]:
+    try:
+        entries = sorted(folder.iterdir(), key=lambda entry: entry.name)
+    except OSError as error:
+        raise ImageError(
+            f"{folder}: cannot be listed ({error.strerror}).", "Check its permissions."
+        ) from error
+    images = [
+        entry
+        for entry in entries
+        if entry.is_file()
+        and not entry.name.startswith(".")
+        and image_suffix(entry) is not None
+        and not image_stem(entry).endswith(LABEL_ENDING)
+    ]
+    if not images:
+        raise ImageError(f"{folder}: no image among {len(entries)} entries.", _SUFFIX_HINT)
+    return images
