@@ -1,4 +1,4 @@
-"""Images: reading, writing, normalising and resampling. Knows no models beyond their specification, no torch."""
+"""Images: reading, writing, normalising and resampling. Knows no networks and no torch."""
 
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from itertools import product
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from xlstm_unet.errors import ImageError
 from xlstm_unet.images.limits import check_size
@@ -19,6 +19,8 @@ Unit = Literal["mm", "µm", "pixel"]
 AXES = "TCZYX"
 """Every axis an image can have, in the order it is stored."""
 AXES_HINT = "Pass axes, one letter an array axis: T time, C channel, Z, Y, X (for example 'ZYX' or 'YXC')."
+
+LARGEST_LABEL = int(np.iinfo(np.int32).max)
 
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -33,7 +35,8 @@ class Image:
         Integers or floats of at most 64 bits, finite, not empty. Stored in the order T, C, Z, Y, X and in
         native byte order, without a copy where it is so already.
     axes
-        One letter of ``TCZYX`` for each axis of ``array``, each at most once, in any order; Y and X are needed.
+        One letter of ``TCZYX`` for each axis of ``array``, each at most once, in any order; Y and X are
+        needed.
     spacing
         Distance between neighbouring pixels along the spatial axes present, in the order Z, Y, X,
         in ``unit``; None where it is not known.
@@ -133,6 +136,32 @@ class Image:
             )
             yield index, part
 
+    def check_labels(self, labels: ArrayLike) -> Array:
+        """Return labels as an array if they fit this image.
+
+        Parameters
+        ----------
+        labels
+            Integers from 0 to the largest int32, axes ``label_axes``.
+
+        Raises
+        ------
+        ImageError
+            If shape, dtype or range is another.
+        """
+        array: Array = np.asarray(labels)
+        if array.shape != self.label_shape:
+            raise ImageError(
+                f"{self.name}: labels of shape {array.shape}, expected {self.label_shape} {self.label_axes}.",
+                "Both must lie on the same grid.",
+            )
+        if array.dtype.kind not in "iu":
+            raise ImageError(f"{self.name}: labels of dtype {array.dtype}, expected integers.")
+        low, high = int(array.min()), int(array.max())
+        if low < 0 or high > LARGEST_LABEL:
+            raise ImageError(f"{self.name}: labels from {low} to {high}, expected 0 to {LARGEST_LABEL}.")
+        return array
+
     def _length(self, axis: str) -> int:
         return int(self.array.shape[self.axes.index(axis)]) if axis in self.axes else 1
 
@@ -140,8 +169,8 @@ class Image:
 def as_image(source: Any, axes: str | None = None, *, name: str = "image") -> Image:
     """Make an `Image` of an array, with the axes given or, where they are plain, inferred.
 
-    Without ``axes``: two axes are YX; three with a last axis of 3 or 4 in 8 or 16-bit unsigned integers are YXC
-    (colour); other three are ZYX. Anything else must be told. An `Image` is returned as it is.
+    Without ``axes``: two axes are YX; three with a last axis of 3 or 4 in 8 or 16-bit unsigned integers are
+    YXC (colour); other three are ZYX. Anything else must be told. An `Image` is returned as it is.
 
     Parameters
     ----------
@@ -205,7 +234,7 @@ def _checked_array(array: Any, name: str) -> Array:
         raise ImageError(
             f"{name}: array is a {type(array).__name__}, expected a numpy array.", "Use as_image."
         )
-    array = np.asarray(array)
+    array = array.view(np.ndarray)
     if array.dtype.kind not in "iuf" or array.dtype.itemsize > 8:
         what = "object" if array.dtype.kind == "O" else str(array.dtype)
         hint = "Convert it, for example with array.astype(np.float32)."
@@ -220,7 +249,7 @@ def _checked_array(array: Any, name: str) -> Array:
         )
     check_size(name, array.shape, array.dtype.itemsize)
     if not array.dtype.isnative:
-        array = array.astype(array.dtype.newbyteorder("="))
+        array = np.asarray(array, dtype=array.dtype.newbyteorder("="))
     if array.dtype.kind == "f":
         _check_finite(array, name)
     return array
@@ -250,7 +279,7 @@ def _checked_axes(axes: str, array: Array, name: str) -> str:
     axes = str(axes).upper()
     if len(axes) != array.ndim:
         raise ImageError(
-            f"{name}: axes {axes!r} names {len(axes)}, but the array of shape {array.shape} has {array.ndim}.",
+            f"{name}: axes {axes!r} for an array of shape {array.shape}, expected {array.ndim} letters.",
             AXES_HINT,
         )
     if set(axes) - set(AXES) or len(set(axes)) != len(axes) or not {"Y", "X"} <= set(axes):

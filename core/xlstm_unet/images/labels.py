@@ -10,10 +10,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from xlstm_unet.errors import ImageError, OutputError
 from xlstm_unet.files import atomic_path
-from xlstm_unet.images.image import Image
+from xlstm_unet.images.image import LARGEST_LABEL, Image
 from xlstm_unet.images.read import image_suffix, read_image
 
-_LARGEST = int(np.iinfo(np.int32).max)
 _BIG_TIFF = 2**32 - 2**25
 """Bytes from which a TIFF file needs 64-bit offsets."""
 
@@ -55,8 +54,10 @@ def read_labels(path: Path | str) -> NDArray[np.int32]:
             f"{path}: labels of dtype {array.dtype} are not whole numbers.", "Is it the label file?"
         )
     low, high = array.min(), array.max()
-    if low < 0 or high > _LARGEST:
-        raise ImageError(f"{path}: labels from {low} to {high}, expected 0 to {_LARGEST}.", "Renumber them.")
+    if low < 0 or high > LARGEST_LABEL:
+        raise ImageError(
+            f"{path}: labels from {low} to {high}, expected 0 to {LARGEST_LABEL}.", "Renumber them."
+        )
     return np.ascontiguousarray(array // spread, dtype=np.int32)
 
 
@@ -100,27 +101,18 @@ def write_labels(path: Path | str, labels: ArrayLike, like: Image) -> None:
         If the labels do not fit the image.
     """
     path = Path(path)
-    array = np.asarray(labels)
-    if array.shape != like.label_shape:
-        raise ImageError(
-            f"Labels of shape {array.shape} for {like.name}, expected {like.label_shape} ({like.label_axes})."
-        )
-    if array.dtype.kind not in "iu" or int(array.min()) < 0 or int(array.max()) > _LARGEST:
-        raise ImageError(
-            f"Labels of dtype {array.dtype} from {array.min()} to {array.max()}, expected integers of 0 to {_LARGEST}."
-        )
+    array = np.ascontiguousarray(like.check_labels(labels), dtype=np.int32)
     suffix = image_suffix(path)
-    with_labels = np.ascontiguousarray(array, dtype=np.int32)
     if suffix in (".nii", ".nii.gz"):
         from xlstm_unet.images.nifti import write_nifti_labels
 
         with atomic_path(path) as temporary:
-            write_nifti_labels(temporary, with_labels, like)
+            write_nifti_labels(temporary, array, like)
     elif suffix in (".tif", ".tiff", ".ome.tif", ".ome.tiff"):
         with atomic_path(path) as temporary:
-            _write_tiff(temporary, with_labels, like)
+            _write_tiff(temporary, array, like)
     elif suffix == ".png":
-        _write_png(path, with_labels)
+        _write_png(path, array)
     else:
         raise OutputError(
             f"{path}: labels are not written to files ending in {path.suffix!r}.",

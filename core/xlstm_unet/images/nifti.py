@@ -1,7 +1,7 @@
 """Reading and writing NIfTI files.
 
-A NIfTI file stores voxels with x fastest and indexes them (x, y, z); its array is taken in reverse, so that axes are
-Z, Y, X as in every other image here. The affine stays as the file has it: from indices (x, y, z, 1) to world
+A NIfTI file stores voxels with x fastest and indexes them (x, y, z); its array is taken in reverse, so that
+axes are Z, Y, X as in every other image here. The affine stays as the file has it: from (x, y, z, 1) to world
 coordinates.
 """
 
@@ -23,7 +23,12 @@ from xlstm_unet.images.image import Array, Image, Unit
 from xlstm_unet.images.limits import check_size
 
 _AXES = {2: "YX", 3: "ZYX", 4: "TZYX", 5: "CTZYX"}
-_NIFTI_1_HEADER, _NIFTI_2_HEADER = 348, 540
+_TYPES: dict[int, tuple[Any, Any]] = {
+    0: (nib.Nifti1Header, nib.Nifti1Image),
+    348: (nib.Nifti1Header, nib.Nifti1Image),
+    540: (nib.Nifti2Header, nib.Nifti2Image),
+}
+"""Kinds of file by the length of the header kept with an image."""
 _LENGTHS: dict[str, tuple[Unit, float]] = {"meter": ("mm", 1e3), "mm": ("mm", 1.0), "micron": ("µm", 1.0)}
 
 
@@ -39,8 +44,6 @@ def read_nifti(path: Path, name: str, limit: int | None) -> Image:
     """
     try:
         file: Any = nib.load(path)
-        if not isinstance(file, nib.Nifti1Image):
-            raise ImageError(f"{name}: a {type(file).__name__} file, expected NIfTI.")
         shape, dtype = file.shape, file.get_data_dtype()
         if not shape or min(shape) < 1:
             raise ImageError(f"{name}: NIfTI image of shape {shape} is empty.", "Export it again.")
@@ -76,7 +79,7 @@ def _named_axes(array: Array, name: str) -> tuple[Array, str, str]:
     colour = array.dtype.fields is not None
     if colour:
         array = np.stack([array[channel] for channel in "RGB"], axis=-1)
-    spatial = array.shape[:-1] if colour else array.shape
+    spatial: tuple[int, ...] = array.shape[:-1] if colour else array.shape
     while len(spatial) > 3 and spatial[-1] == 1:
         spatial = spatial[:-1]
     if len(spatial) not in _AXES or (colour and len(spatial) > 4):
@@ -127,17 +130,13 @@ def write_nifti_labels(path: Path, labels: NDArray[np.int32], like: Image) -> No
     if affine is None:
         steps = (like.spacing or (1.0,) * len(like.spatial_axes))[::-1]
         affine = np.diag([*steps, *(1.0,) * (4 - len(steps))])
-    header: nib.Nifti1Header = nib.Nifti1Header()
-    if like.header is not None and len(like.header) == _NIFTI_2_HEADER:
-        header = nib.Nifti2Header(like.header)
-    elif like.header is not None and len(like.header) == _NIFTI_1_HEADER:
-        header = nib.Nifti1Header(like.header)
+    header_type, image_type = _TYPES[len(like.header or b"")]
+    header = header_type(like.header)
     header.set_data_dtype(np.int32)
     header.set_slope_inter(1.0, 0.0)
     header["cal_min"] = header["cal_max"] = 0
     header.set_intent("label")
-    kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
-    image = kind(array, affine, header)
+    image = image_type(array, affine, header)
     image.header.set_xyzt_units(
         {"mm": "mm", "µm": "micron", "pixel": "unknown"}[like.unit], header.get_xyzt_units()[1]
     )

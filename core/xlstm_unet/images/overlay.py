@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xlstm_unet.errors import ImageError
 from xlstm_unet.files import atomic_path
 from xlstm_unet.images.image import Array, Image
 from xlstm_unet.images.resample import resample
@@ -23,8 +22,9 @@ _COLOURS = 32
 def write_overlay(path: Path | str, image: Image, labels: ArrayLike, *, max_side: int = MAX_SIDE) -> None:
     """Write a PNG of the image with the outline of every label in one of 32 bright colours.
 
-    Of a stack or a time series the plane with most labelled pixels is shown. Colour images are shown as they are,
-    others stretched between their 0.5 and 99.8 percentiles; several channels that are no colour are averaged.
+    Of a stack or a time series the plane with most labelled pixels is shown. Colour images are shown as
+    they are, others stretched between their 0.5 and 99.8 percentiles; several channels that are no colour
+    are averaged.
 
     Parameters
     ----------
@@ -40,17 +40,13 @@ def write_overlay(path: Path | str, image: Image, labels: ArrayLike, *, max_side
     Raises
     ------
     ImageError
-        If labels and image differ in shape.
+        If the labels do not fit the image.
     OutputError
         If the file cannot be written.
     """
     import imagecodecs
 
-    array = np.asarray(labels)
-    if array.shape != image.label_shape:
-        raise ImageError(
-            f"Labels of shape {array.shape} for {image.name}, expected {image.label_shape} ({image.label_axes})."
-        )
+    array = image.check_labels(labels)
     index, part = max(image.parts(2), key=lambda item: int(np.count_nonzero(array[item[0]])))
     plane, outlined = part.array, array[index]
     if "C" not in part.axes:
@@ -68,7 +64,7 @@ def write_overlay(path: Path | str, image: Image, labels: ArrayLike, *, max_side
 
 
 def outlines(labels: Array) -> NDArray[np.bool_]:
-    """Mark the pixels of objects that touch another label or background along an axis; shape of ``labels``."""
+    """Mark the pixels of objects that touch another label or background along an axis."""
     edges = np.zeros(labels.shape, dtype=np.bool_)
     for axis in range(labels.ndim):
         ahead: list[Any] = [slice(None)] * labels.ndim

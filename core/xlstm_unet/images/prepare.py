@@ -20,8 +20,8 @@ _CHUNK = 2**20
 def channels_first(image: Image, spec: ModelSpec) -> Array:
     """Return the pixels as (C, Y, X) or (C, Z, Y, X) with the channels that a model takes.
 
-    One channel is repeated where the model accepts gray images; a fourth channel of 8 or 16-bit colour (alpha) is
-    dropped; colour with three equal channels counts as gray for a model of one channel.
+    One channel is repeated where the model accepts gray images; a fourth channel of 8 or 16-bit colour
+    (alpha) is dropped; colour with three equal channels counts as gray for a model of one channel.
 
     Parameters
     ----------
@@ -50,7 +50,7 @@ def channels_first(image: Image, spec: ModelSpec) -> Array:
             else "Choose a 3D model, or run it slice by slice."
         )
         raise ImageError(
-            f"{image.name}: image is {found}D (axes {image.axes}), model {spec.name} takes {spec.dimension}D.",
+            f"{image.name}: image is {found}D ({image.axes}), model {spec.name} takes {spec.dimension}D.",
             hint,
         )
     array = image.array if "C" in image.axes else image.array[np.newaxis]
@@ -81,9 +81,9 @@ def _matched_channels(array: Array, image: Image, spec: ModelSpec) -> Array:
 def normalise(array: Array, schemes: Sequence[Normalisation]) -> NDArray[np.float32]:
     """Scale intensities for a network.
 
-    - ``percentile``: the lower percentile becomes 0 and the upper 1, clipped to `PERCENTILE_RANGE`; percentiles
-      of large images come from a regular subset of about a million pixels, so they are the same every time.
-      Where both percentiles are equal, minimum and maximum stand in.
+    - ``percentile``: the lower percentile becomes 0 and the upper 1, clipped to `PERCENTILE_RANGE`;
+      percentiles of large images come from a regular subset of about a million pixels, so they are the same
+      every time. Where both percentiles are equal, minimum and maximum stand in.
     - ``zscore``: mean 0, standard deviation 1. ``rescale01``: minimum 0, maximum 1.
     - ``ct``: clipped to [low, high], minus mean, divided by std, as given by the model.
     - ``rgb01``: 8-bit by 255, 16-bit by 65535, floats above 1 by 255.

@@ -126,8 +126,8 @@ def _read(path: Path, limit: int | None) -> Image:
 def list_images(paths: Path | str | Iterable[Path | str]) -> list[Path]:
     """List image files: those named, and those lying in the folders named.
 
-    Hidden files, files of other kinds and label files (``*_labels.*``) in a folder are passed over; folders in it are
-    not entered. A file named by itself is kept whatever it is.
+    Hidden files, files of other kinds and label files (``*_labels.*``) in a folder are passed over; folders
+    in it are not entered. A file named by itself is kept whatever it is.
 
     Returns
     -------

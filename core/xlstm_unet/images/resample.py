@@ -20,16 +20,17 @@ def resample(
 ) -> Array:
     """Resize the last axes of an array; axes before them (channels, batch) are kept.
 
-    Pixels are areas, as in ``torch.nn.functional.interpolate(align_corners=False)``: the borders of the image stay
-    where they are. One axis after the other; where an axis shrinks, the kernel widens with it, so that nothing
-    aliases (orders 1 and 3).
+    Pixels are areas, as in ``torch.nn.functional.interpolate(align_corners=False)``: the borders of the
+    image stay where they are. One axis after the other; where an axis shrinks, the kernel widens with it,
+    so that nothing aliases (orders 1 and 3).
 
     Parameters
     ----------
     array
         (..., *spatial), any real dtype.
     factors
-        New size divided by old, one an axis, for the last ``len(factors)`` axes; sizes are rounded, at least 1.
+        New size divided by old, one an axis, for the last ``len(factors)`` axes; sizes are rounded, at
+        least 1.
     order
         0 nearest (labels; keeps the dtype), 1 linear, 3 cubic (float32 result).
     shape
@@ -75,7 +76,7 @@ def _nearest(old: int, new: int) -> NDArray[np.intp]:
 
 
 def _resize_axis(array: NDArray[np.float32], axis: int, size: int, order: int) -> NDArray[np.float32]:
-    """Resize one axis with Pillow, whose resampling is compiled, exact in float32 and widens when shrinking."""
+    """Resize one axis with Pillow, whose compiled kernels keep float32 and widen when shrinking."""
     from PIL import Image as Pillow
 
     kernel = Pillow.Resampling.BILINEAR if order == 1 else Pillow.Resampling.BICUBIC

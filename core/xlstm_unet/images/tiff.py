@@ -34,8 +34,8 @@ class _Reading:
 def read_tiff(path: Path, name: str, limit: int | None) -> Image:
     """Read the first series of a TIFF file.
 
-    Axes come from OME-XML, ImageJ's or tifffile's description; a stack of pages without one is read as Z. Colour
-    samples are channels; alpha is dropped; palettes become colour; 1-bit becomes 0 and 255.
+    Axes come from OME-XML, ImageJ's or tifffile's description; a stack of pages without one is read as Z.
+    Colour samples are channels; alpha is dropped; palettes become colour; 1-bit becomes 0 and 255.
 
     Raises
     ------

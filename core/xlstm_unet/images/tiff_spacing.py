@@ -28,7 +28,7 @@ _IN_MICROMETRES = {
     "inch": 25400.0,
 }
 _PRINT_MICROMETRES = 20.0
-"""Plain resolution tags that make a pixel larger than this (under 1270 dots an inch) are meant for printing."""
+"""Plain resolution tags that make a pixel larger than this (under 1270 dpi) are meant for print."""
 
 
 def read_spacing(file: tifffile.TiffFile, axes: str) -> tuple[Spacing, Unit, str]:

@@ -1,4 +1,4 @@
-"""Measuring: scores of predictions against truth, intervals of their differences, and the objects themselves."""
+"""Measuring: scores of predictions, intervals of their means, and the objects themselves."""
 
 from __future__ import annotations
 

@@ -32,7 +32,8 @@ def bootstrap_interval(
     values
         One number an image or object.
     baseline
-        Scores of the same images by something else: the interval is that of ``values - baseline``, image by image.
+        Scores of the same images by something else: the interval is that of ``values - baseline``, image by
+        image.
     level
         Share of bootstrap means inside the interval.
     resamples

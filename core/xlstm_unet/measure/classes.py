@@ -20,16 +20,16 @@ NSD_TOLERANCE_MM = 1.0
 class ClassScores:
     """Scores of one class in one image.
 
-    The surface of a mask is its pixels with a neighbour along an axis outside it; outside the image is outside the
-    mask. Distances run from centre to centre of pixels.
+    The surface of a mask is its pixels with a neighbour along an axis outside it; outside the image is
+    outside the mask. Distances run from centre to centre of pixels.
 
     - ``dice`` = 2 |P and T| / (|P| + |T|), in pixels.
-    - ``nsd_1mm``: normalised surface Dice (Nikolov et al. 2021) with surface pixels counted instead of surface
-      area: the share of the pixels of both surfaces that lie within 1 mm of the other one.
+    - ``nsd_1mm``: normalised surface Dice (Nikolov et al. 2021) with surface pixels counted instead of
+      surface area: the share of the pixels of both surfaces that lie within 1 mm of the other one.
     - ``hd95_mm``: the larger of the 95th percentiles of the distances from either surface to the other.
 
-    Where the class is in neither, they are 1, 1 and 0; where in only one, 0, 0 and the diagonal of the image in mm
-    (the largest distance there can be), so that means over images stay finite.
+    Where the class is in neither, they are 1, 1 and 0; where in only one, 0, 0 and the diagonal of the
+    image in mm (the largest distance there can be), so that means over images stay finite.
     """
 
     dice: float

@@ -18,8 +18,8 @@ _THRESHOLD_STEPS = range(10, 20)
 class Matches:
     """Pairs of one predicted and one true object each that overlap by an IoU of at least a half.
 
-    At most one true object overlaps a predicted one by more than a half, so the pairs are unique; at exactly a half
-    the first in order of label is taken.
+    At most one true object overlaps a predicted one by more than a half, so the pairs are unique; at
+    exactly a half the first in order of label is taken.
     """
 
     pairs: NDArray[np.int64]

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from xlstm_unet.errors import ImageError
 from xlstm_unet.files import atomic_path
 from xlstm_unet.images.image import Array, Image, Unit
 
@@ -44,23 +43,17 @@ def measure_objects(labels: ArrayLike, image: Image) -> list[ObjectMeasurement]:
     Parameters
     ----------
     labels
-        Integers, axes ``image.label_axes``; 0 is background. A label in several time points counts as one object
-        each time.
+        Integers, axes ``image.label_axes``; 0 is background. A label in several time points counts as one
+        object each time.
     image
         The image: intensities, spacing and unit.
 
     Raises
     ------
     ImageError
-        If labels and image differ in shape, or labels are no integers from 0.
+        If the labels do not fit the image.
     """
-    array = np.asarray(labels)
-    if array.shape != image.label_shape:
-        raise ImageError(
-            f"Labels of shape {array.shape} for {image.name}, expected {image.label_shape} ({image.label_axes})."
-        )
-    if array.dtype.kind not in "iu" or int(array.min()) < 0:
-        raise ImageError(f"Labels for {image.name} have dtype {array.dtype}, expected integers from 0.")
+    array = image.check_labels(labels)
     measurements: list[ObjectMeasurement] = []
     for index, part in image.parts(3):
         frame = index[0] if index else 0
@@ -119,8 +112,8 @@ def write_measurements(path: Path | str, measurements: Sequence[ObjectMeasuremen
     """Write measurements as CSV (UTF-8, comma, one row an object), whole or not at all.
 
     Columns: ``label, frame, pixels, area`` (``volume`` for stacks), ``centroid_z`` (stacks), ``centroid_y,
-    centroid_x, equivalent_diameter, unit``, then ``mean_1, min_1, max_1`` and so on for each channel. The unit is
-    ``um``, ``mm`` or ``pixel``.
+    centroid_x, equivalent_diameter, unit``, then ``mean_1, min_1, max_1`` and so on for each channel. The
+    unit is ``um``, ``mm`` or ``pixel``.
 
     Parameters
     ----------
