@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from xlstm_unet.errors import BundleError, ModelNotFoundError
+from xlstm_unet.errors import BundleError, ModelError, ModelNotFoundError
 from xlstm_unet.zoo.bundle import SPEC, Bundle, read_bundle, read_spec
 
 if TYPE_CHECKING:
     from xlstm_unet.segment import Segmenter
     from xlstm_unet.spec import ModelSpec
 
+NAME_PATTERN = r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}"
 _EMBEDDED = Path(__file__).parent / "embedded"
 
 
@@ -93,6 +95,23 @@ def find_model(name_or_path: str | Path) -> Path:
         f"There is no model {name!r}; there {'are ' + ', '.join(names) if names else 'is none yet'}.",
         f"Did you mean {nearest[0]!r}?" if nearest else "Give one of these names or a model's folder.",
     )
+
+
+def own_folder(name: str) -> Path:
+    """Return where the user's own model of that name lies or will lie.
+
+    Raises
+    ------
+    ModelError
+        If the name cannot be a model's, or an embedded model has it.
+    """
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise ModelError(
+            f"{name!r} cannot be a model's name.", "Use up to 64 letters, digits, '.', '_' and '-'."
+        )
+    if (_EMBEDDED / name).is_dir():
+        raise ModelError(f"{name!r} is the name of an embedded model.", "Choose another name.")
+    return user_models_folder() / name
 
 
 def load_model(name_or_path: str | Path) -> Bundle:

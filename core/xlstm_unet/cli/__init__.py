@@ -1,0 +1,25 @@
+"""The command line, ``xlstm-unet``.
+
+Exit codes: 0 done; 1 an error, or at least one file that failed; 2 wrong usage; 130 cancelled with Ctrl-C;
+143 terminated. Results go to stdout, progress and errors to stderr.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import NoReturn
+
+
+def main() -> NoReturn:
+    """Run the command line and exit."""
+    try:
+        # A polite kill unwinds like Ctrl-C, so that partial files are removed.
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+        from xlstm_unet.cli.app import app
+
+        app()
+    except KeyboardInterrupt:
+        print("Cancelled.", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(0)

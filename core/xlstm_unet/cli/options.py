@@ -1,0 +1,45 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+ModelOption = Annotated[
+    str, typer.Option("--model", "-m", help="Name of a model (see `models list`) or its folder.")
+]
+OutputOption = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")]
+DeviceOption = Annotated[str, typer.Option("--device", "-d", help="auto, cpu, cuda, cuda:1 or mps.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
+DiameterOption = Annotated[
+    float | None,
+    typer.Option("--diameter", help="Diameter of the objects in pixels; the model's own when not given."),
+]
+TileOption = Annotated[
+    str | None, typer.Option("--tile", help="Tile size, one number or one an axis: 512 or 64,128,128.")
+]
+MirrorOption = Annotated[
+    bool,
+    typer.Option("--mirror", help="Average over mirrored copies: slower, a little better."),
+]
+AxesOption = Annotated[
+    str | None, typer.Option("--axes", help="Meaning of the array's axes, such as ZYX, CYX or YXC.")
+]
+
+
+def parse_tile(text: str | None) -> tuple[int, ...] | None:
+    """Return the tile size that ``--tile`` says.
+
+    Raises
+    ------
+    typer.BadParameter
+        If it is no list of positive numbers.
+    """
+    if text is None:
+        return None
+    parts = text.replace("x", ",").split(",")
+    if not all(part.strip().isdecimal() and int(part) > 0 for part in parts) or len(parts) > 3:
+        raise typer.BadParameter(f"{text!r} is not a size such as 512 or 64,128,128", param_hint="--tile")
+    return tuple(int(part) for part in parts)

@@ -1,0 +1,215 @@
+"""``xlstm-unet segment``: labels for image files and folders."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from xlstm_unet.cli.console import (
+    error_fields,
+    print_error,
+    print_json,
+    print_table,
+    progress_bar,
+    reporting,
+    warn,
+)
+from xlstm_unet.cli.options import (
+    AxesOption,
+    DeviceOption,
+    DiameterOption,
+    JsonOption,
+    MirrorOption,
+    ModelOption,
+    OutputOption,
+    TileOption,
+    parse_tile,
+)
+from xlstm_unet.errors import DeviceError, OutputError, XLSTMUNetError
+
+if TYPE_CHECKING:
+    from xlstm_unet.progress import OnProgress
+    from xlstm_unet.segment import Segmentation, Segmenter
+
+_OVERLAY_ENDING = "_overlay"
+
+
+@dataclass(frozen=True)
+class _Settings:
+    output: Path
+    axes: str | None
+    diameter: float | None
+    threshold: float | None
+    seed_height: float | None
+    min_size: int | None
+    mirror: bool
+    measure: bool
+    overlay: bool
+
+    @property
+    def decoding(self) -> dict[str, Any]:
+        chosen = {"threshold": self.threshold, "seed_height": self.seed_height, "min_size": self.min_size}
+        return {name: value for name, value in chosen.items() if value is not None}
+
+
+def segment(
+    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    model: ModelOption,
+    output: OutputOption,
+    measure: Annotated[
+        bool,
+        typer.Option("--measure", help="Also write <stem>_objects.csv: area, place, intensity of each."),
+    ] = False,
+    overlay: Annotated[
+        bool, typer.Option("--overlay", help="Also write <stem>_overlay.png: outlines on the image.")
+    ] = False,
+    diameter: DiameterOption = None,
+    threshold: Annotated[
+        float | None, typer.Option(min=0.01, max=0.99, help="Foreground probability an object needs.")
+    ] = None,
+    seed_height: Annotated[
+        float | None, typer.Option(min=0.01, max=0.99, help="Higher splits less, lower splits more.")
+    ] = None,
+    min_size: Annotated[int | None, typer.Option(min=0, help="Smallest object in pixels.")] = None,
+    tile: TileOption = None,
+    mirror: MirrorOption = False,
+    axes: AxesOption = None,
+    device: DeviceOption = "auto",
+    as_json: JsonOption = False,
+) -> None:
+    """Segment images and write <stem>_labels.tif (NIfTI: <stem>_labels.nii.gz) for each.
+
+    A file that fails does not stop the others; the exit code is 1 then.
+    """
+    tile_size = parse_tile(tile)
+    settings = _Settings(output, axes, diameter, threshold, seed_height, min_size, mirror, measure, overlay)
+    with reporting(as_json):
+        files = find_images(images)
+        from xlstm_unet.zoo import load_model
+
+        bundle = load_model(model)
+        from xlstm_unet.segment import Segmenter
+
+        segmenter = Segmenter(
+            bundle.spec, bundle.build(), device=device, tile=tile_size, name=bundle.spec.name
+        )
+        results = _segment_all(segmenter, files, settings)
+        if as_json:
+            print_json({"model": bundle.spec.name, "images": results})
+        else:
+            _print_summary(results)
+        if any("error" in result for result in results):
+            raise typer.Exit(1)
+
+
+def find_images(paths: list[Path]) -> list[Path]:
+    """List the image files, leaving out overlays that an earlier run put among them.
+
+    Raises
+    ------
+    ImageError
+        If there is no image.
+    OutputError
+        If two images would write the same result.
+    """
+    from xlstm_unet.images import image_stem, list_images
+
+    files = list_images(paths)
+    stems = {image_stem(path) for path in files}
+    files = [path for path in files if path in paths or not _is_overlay(path, stems)]
+    seen: dict[str, Path] = {}
+    for path in files:
+        stem = image_stem(path)
+        if stem in seen:
+            raise OutputError(
+                f"{seen[stem]} and {path} would both write {stem}_labels.",
+                "Segment them in two runs with different --output folders.",
+            )
+        seen[stem] = path
+    return files
+
+
+def _is_overlay(path: Path, stems: set[str]) -> bool:
+    stem = path.stem
+    return stem.endswith(_OVERLAY_ENDING) and stem.removesuffix(_OVERLAY_ENDING) in stems
+
+
+def _segment_all(segmenter: Segmenter, files: list[Path], settings: _Settings) -> list[dict[str, Any]]:
+    results = []
+    with progress_bar() as show:
+        for i, path in enumerate(files):
+            prefix = f"{path.name} ({i + 1} of {len(files)})"
+            try:
+                results.append(_segment_file(segmenter, path, settings, _prefixed(show, prefix)))
+            except XLSTMUNetError as error:
+                print_error(error, str(path))
+                results.append({"image": str(path), "error": error_fields(error)})
+    return results
+
+
+def _prefixed(show: OnProgress, prefix: str) -> OnProgress:
+    from xlstm_unet.progress import Progress
+
+    return lambda step: show(Progress(f"{prefix}: {step.stage}", step.done, step.total))
+
+
+def _segment_file(segmenter: Segmenter, path: Path, settings: _Settings, show: OnProgress) -> dict[str, Any]:
+    from xlstm_unet.images import image_stem, image_suffix, read_image, write_labels, write_overlay
+    from xlstm_unet.measure import measure_objects, write_measurements
+
+    try:
+        image = read_image(path, axes=settings.axes)
+        segmentation = segmenter(
+            image,
+            diameter=settings.diameter,
+            mirror=settings.mirror,
+            keep_maps=bool(settings.decoding),
+            on_progress=show,
+        )
+        labels = segmentation.decode(**settings.decoding) if settings.decoding else segmentation.labels
+    except MemoryError as error:
+        raise DeviceError("Not enough memory for this image.", "Use a smaller --tile.") from error
+    stem = image_stem(path)
+    suffix = ".nii.gz" if (image_suffix(path) or "").startswith(".nii") else ".tif"
+    target = settings.output / f"{stem}_labels{suffix}"
+    write_labels(target, labels, image)
+    result = {"image": str(path), "labels": str(target), **_describe(segmentation, labels, image.read_as)}
+    if settings.measure:
+        table = settings.output / f"{stem}_objects.csv"
+        write_measurements(table, measure_objects(labels, image), image)
+        result["measurements"] = str(table)
+    if settings.overlay:
+        picture = settings.output / f"{stem}{_OVERLAY_ENDING}.png"
+        write_overlay(picture, image, labels)
+        result["overlay"] = str(picture)
+    return result
+
+
+def _describe(segmentation: Segmentation, labels: Any, read_as: str) -> dict[str, Any]:
+    import numpy as np
+
+    return {
+        "objects": int(np.count_nonzero(np.bincount(labels.ravel())[1:])),
+        "seconds": round(segmentation.seconds, 3),
+        "device": segmentation.device,
+        "diameter": segmentation.diameter,
+        "read_as": read_as,
+        "notes": list(segmentation.notes),
+    }
+
+
+def _print_summary(results: list[dict[str, Any]]) -> None:
+    done = [result for result in results if "error" not in result]
+    if done:
+        print_table(
+            ("Image", "Objects", "Seconds", "Labels"),
+            [(Path(r["image"]).name, r["objects"], r["seconds"], r["labels"]) for r in done],
+        )
+    for result in done:
+        for note in result["notes"]:
+            warn(f"{result['image']}: {note}")
+    if len(done) < len(results):
+        warn(f"{len(results) - len(done)} of {len(results)} images failed; see above.")
