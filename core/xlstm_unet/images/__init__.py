@@ -5,15 +5,17 @@ from __future__ import annotations
 from xlstm_unet.images.image import Image, as_image
 from xlstm_unet.images.labels import read_labels, write_labels
 from xlstm_unet.images.overlay import write_overlay
-from xlstm_unet.images.prepare import channels_first, normalise
+from xlstm_unet.images.prepare import Normaliser, channels_first, fit_normalisation, normalise
 from xlstm_unet.images.read import SUFFIXES, image_stem, image_suffix, list_images, read_image
 from xlstm_unet.images.resample import resample
 
 __all__ = [
     "SUFFIXES",
     "Image",
+    "Normaliser",
     "as_image",
     "channels_first",
+    "fit_normalisation",
     "image_stem",
     "image_suffix",
     "list_images",

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xlstm_unet.errors import ImageError
 from xlstm_unet.images.image import Array, Image
+from xlstm_unet.progress import Cancel, check_cancelled
 from xlstm_unet.spec import ModelSpec, Normalisation
 
 PERCENTILE_RANGE = (-1.0, 4.0)
@@ -33,7 +35,8 @@ def channels_first(image: Image, spec: ModelSpec) -> Array:
     Returns
     -------
     array
-        (C, *spatial), dtype of the image, ``spec.input_channels`` channels.
+        (C, *spatial), dtype of the image, ``spec.input_channels`` channels; a view where it can be one (a
+        repeated gray channel has stride 0).
 
     Raises
     ------
@@ -66,7 +69,7 @@ def _matched_channels(array: Array, image: Image, spec: ModelSpec) -> Array:
     if len(array) == wanted:
         return array
     if len(array) == 1 and spec.accepts_gray:
-        return np.repeat(array, wanted, axis=0)
+        return np.broadcast_to(array, (wanted, *array.shape[1:]))
     if wanted == 1 and len(array) == 3 and (array[1:] == array[0]).all():
         return array[:1]
     names = f" ({', '.join(spec.channel_names)})" if spec.channel_names else ""
@@ -78,18 +81,40 @@ def _matched_channels(array: Array, image: Image, spec: ModelSpec) -> Array:
     )
 
 
+@dataclass(frozen=True)
+class _Scaling:
+    """``(clip(x) - shift) * scale``, then clipped to ``bounds``."""
+
+    shift: float = 0.0
+    scale: float = 1.0
+    clip: tuple[float, float] | None = None
+    bounds: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Normaliser:
+    """Intensity scaling fitted to one array, for it and for parts of it (see `fit_normalisation`)."""
+
+    scalings: tuple[_Scaling, ...]
+
+    def __call__(self, array: Array, *, cancel: Cancel | None = None) -> NDArray[np.float32]:
+        """Return a new float32 array of the same shape (C, *spatial), in C order.
+
+        Parameters
+        ----------
+        array
+            (C, *spatial) with as many channels as the array that this was fitted to.
+        cancel
+            Asked for every million values.
+        """
+        out: NDArray[np.float32] = np.empty(array.shape, dtype=np.float32)
+        for channel, values in enumerate(array):
+            _scale_into(out[channel], values, self.scalings[channel % len(self.scalings)], cancel)
+        return out
+
+
 def normalise(array: Array, schemes: Sequence[Normalisation]) -> NDArray[np.float32]:
-    """Scale intensities for a network.
-
-    - ``percentile``: the lower percentile becomes 0 and the upper 1, clipped to `PERCENTILE_RANGE`;
-      percentiles of large images come from a regular subset of about a million pixels, so they are the same
-      every time. Where both percentiles are equal, minimum and maximum stand in.
-    - ``zscore``: mean 0, standard deviation 1. ``rescale01``: minimum 0, maximum 1.
-    - ``ct``: clipped to [low, high], minus mean, divided by std, as given by the model.
-    - ``rgb01``: 8-bit by 255, 16-bit by 65535, floats above 1 by 255.
-    - ``none``: only converted.
-
-    A constant image gives zeros in the schemes that look at the image (the first three).
+    """Scale the intensities of an array for a network: `fit_normalisation`, applied to the same array.
 
     Parameters
     ----------
@@ -108,62 +133,76 @@ def normalise(array: Array, schemes: Sequence[Normalisation]) -> NDArray[np.floa
     ImageError
         If the number of schemes is neither 1 nor that of the channels.
     """
+    return fit_normalisation(array, schemes)(array)
+
+
+def fit_normalisation(array: Array, schemes: Sequence[Normalisation]) -> Normaliser:
+    """Find how to scale the intensities of an array for a network.
+
+    - ``percentile``: the lower percentile becomes 0 and the upper 1, clipped to `PERCENTILE_RANGE`;
+      percentiles of large images come from a regular subset of about a million pixels, so they are the same
+      every time. Where both percentiles are equal, minimum and maximum stand in.
+    - ``zscore``: mean 0, standard deviation 1. ``rescale01``: minimum 0, maximum 1.
+    - ``ct``: clipped to [low, high], minus mean, divided by std, as given by the model.
+    - ``rgb01``: 8-bit by 255, 16-bit by 65535, floats above 1 by 255.
+    - ``none``: only converted.
+
+    A constant image gives zeros in the schemes that look at the image (the first three).
+
+    Parameters
+    ----------
+    array
+        (C, *spatial), finite numbers.
+    schemes
+        One for all channels together, or one a channel.
+
+    Raises
+    ------
+    ImageError
+        If the number of schemes is neither 1 nor that of the channels.
+    """
     if len(schemes) not in (1, len(array)):
         raise ImageError(
             f"{len(array)} channels with {len(schemes)} normalisations, expected 1 or {len(array)}."
         )
-    out: NDArray[np.float32] = np.empty(array.shape, dtype=np.float32)
     if len(schemes) == 1:
-        _normalise_into(out, array, schemes[0])
-    else:
-        for channel, scheme in enumerate(schemes):
-            _normalise_into(out[channel : channel + 1], array[channel : channel + 1], scheme)
-    return out
+        return Normaliser((_fit(array, schemes[0]),))
+    return Normaliser(tuple(_fit(array[i : i + 1], scheme) for i, scheme in enumerate(schemes)))
 
 
-def _normalise_into(out: NDArray[np.float32], array: Array, scheme: Normalisation) -> None:
-    bounds: tuple[float, float] | None = None
-    clip: tuple[float, float] | None = None
-    shift, scale = 0.0, 1.0
-    if scheme.scheme == "percentile":
-        low, high = _percentiles(array, scheme.low, scheme.high)
-        shift, scale = low, _inverse(high - low)
-        bounds = PERCENTILE_RANGE
-    elif scheme.scheme == "zscore":
-        shift = float(array.mean(dtype=np.float64))
-        constant = array.max() == array.min()
-        scale = 0.0 if constant else _inverse(float(array.std(dtype=np.float64)))
-    elif scheme.scheme == "rescale01":
-        shift = float(array.min())
-        scale = _inverse(float(array.max()) - shift)
-    elif scheme.scheme == "ct":
-        clip = (scheme.low, scheme.high)
-        shift, scale = scheme.mean, 1.0 / scheme.std
-    elif scheme.scheme == "rgb01":
-        scale = 1.0 / _white(array)
-    _scale_into(out, array, shift, scale, clip, bounds)
+def _fit(array: Array, scheme: Normalisation) -> _Scaling:
+    match scheme.scheme:
+        case "percentile":
+            low, high = _percentiles(array, scheme.low, scheme.high)
+            return _Scaling(low, _inverse(high - low), bounds=PERCENTILE_RANGE)
+        case "zscore":
+            constant = array.max() == array.min()
+            scale = 0.0 if constant else _inverse(float(array.std(dtype=np.float64)))
+            return _Scaling(float(array.mean(dtype=np.float64)), scale)
+        case "rescale01":
+            low = float(array.min())
+            return _Scaling(low, _inverse(float(array.max()) - low))
+        case "ct":
+            return _Scaling(scheme.mean, 1.0 / scheme.std, clip=(scheme.low, scheme.high))
+        case "rgb01":
+            return _Scaling(scale=1.0 / _white(array))
+        case "none":
+            return _Scaling()
 
 
-def _scale_into(
-    out: NDArray[np.float32],
-    array: Array,
-    shift: float,
-    scale: float,
-    clip: tuple[float, float] | None,
-    bounds: tuple[float, float] | None,
-) -> None:
-    """Write ``(clip(array) - shift) * scale`` in pieces: double precision without a copy of that size."""
-    rows = max(1, _CHUNK // max(1, array[0, 0].size))
-    for channel in range(len(array)):
-        for start in range(0, array.shape[1], rows):
-            piece = array[channel, start : start + rows].astype(np.float64)
-            if clip is not None:
-                np.clip(piece, *clip, out=piece)
-            piece -= shift
-            piece *= scale
-            if bounds is not None:
-                np.clip(piece, *bounds, out=piece)
-            out[channel, start : start + rows] = piece
+def _scale_into(out: NDArray[np.float32], array: Array, scaling: _Scaling, cancel: Cancel | None) -> None:
+    """Write the scaled array in pieces: double precision without a copy of that size."""
+    rows = max(1, _CHUNK // max(1, array[0].size))
+    for start in range(0, len(array), rows):
+        check_cancelled(cancel)
+        piece = array[start : start + rows].astype(np.float64)
+        if scaling.clip is not None:
+            np.clip(piece, *scaling.clip, out=piece)
+        piece -= scaling.shift
+        piece *= scaling.scale
+        if scaling.bounds is not None:
+            np.clip(piece, *scaling.bounds, out=piece)
+        out[start : start + rows] = piece
 
 
 def _percentiles(array: Array, low: float, high: float) -> tuple[float, float]:

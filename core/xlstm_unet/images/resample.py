@@ -9,6 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xlstm_unet.images.image import Array
+from xlstm_unet.progress import Cancel, check_cancelled
+
+_CHUNK = 2**22
+"""Values resized between two looks at ``cancel``."""
 
 
 def resample(
@@ -17,6 +21,7 @@ def resample(
     order: Literal[0, 1, 3] = 1,
     *,
     shape: Sequence[int] | None = None,
+    cancel: Cancel | None = None,
 ) -> Array:
     """Resize the last axes of an array; axes before them (channels, batch) are kept.
 
@@ -35,6 +40,8 @@ def resample(
         0 nearest (labels; keeps the dtype), 1 linear, 3 cubic (float32 result).
     shape
         New size instead of factors.
+    cancel
+        Asked for every few million values.
 
     Returns
     -------
@@ -66,7 +73,7 @@ def resample(
     result = np.asarray(array, dtype=np.float32)
     for i in shrinking_first:
         if new[i] != old[i]:
-            result = _resize_axis(result, first + i, new[i], order)
+            result = _resize_axis(result, first + i, new[i], order, cancel)
     return result
 
 
@@ -75,7 +82,9 @@ def _nearest(old: int, new: int) -> NDArray[np.intp]:
     return np.minimum(centres.astype(np.intp), old - 1)
 
 
-def _resize_axis(array: NDArray[np.float32], axis: int, size: int, order: int) -> NDArray[np.float32]:
+def _resize_axis(
+    array: NDArray[np.float32], axis: int, size: int, order: int, cancel: Cancel | None
+) -> NDArray[np.float32]:
     """Resize one axis with Pillow, whose compiled kernels keep float32 and widen when shrinking."""
     from PIL import Image as Pillow
 
@@ -83,11 +92,21 @@ def _resize_axis(array: NDArray[np.float32], axis: int, size: int, order: int) -
     before, after = array.shape[:axis], array.shape[axis + 1 :]
     if not after:
         rows = np.ascontiguousarray(array).reshape(-1, array.shape[axis])
-        return _resized(rows, size, len(rows), kernel).reshape(*before, size)
+        resized = np.empty((len(rows), size), dtype=np.float32)
+        step = max(1, _CHUNK // rows.shape[1])
+        for start in range(0, len(rows), step):
+            check_cancelled(cancel)
+            part = rows[start : start + step]
+            resized[start : start + step] = _resized(part, size, len(part), kernel)
+        return resized.reshape(*before, size)
     blocks = np.ascontiguousarray(array).reshape(-1, array.shape[axis], int(np.prod(after)))
     out = np.empty((len(blocks), size, blocks.shape[2]), dtype=np.float32)
+    step = max(1, _CHUNK // blocks.shape[1])
     for block, target in zip(blocks, out, strict=True):
-        target[...] = _resized(block, block.shape[1], size, kernel)
+        for start in range(0, blocks.shape[2], step):
+            check_cancelled(cancel)
+            part = np.ascontiguousarray(block[:, start : start + step])
+            target[:, start : start + step] = _resized(part, part.shape[1], size, kernel)
     return out.reshape(*before, size, *after)
 
 
