@@ -234,25 +234,25 @@ def _checked_array(array: Any, name: str) -> Array:
         raise ImageError(
             f"{name}: array is a {type(array).__name__}, expected a numpy array.", "Use as_image."
         )
-    array = array.view(np.ndarray)
-    if array.dtype.kind not in "iuf" or array.dtype.itemsize > 8:
-        what = "object" if array.dtype.kind == "O" else str(array.dtype)
+    checked: Array = array.view(np.ndarray)
+    if checked.dtype.kind not in "iuf" or checked.dtype.itemsize > 8:
+        what = "object" if checked.dtype.kind == "O" else str(checked.dtype)
         hint = "Convert it, for example with array.astype(np.float32)."
-        if array.dtype.kind == "b":
+        if checked.dtype.kind == "b":
             hint = "It looks like a mask; if it is the image, convert it with array.astype(np.uint8)."
-        elif array.dtype.kind == "c":
+        elif checked.dtype.kind == "c":
             hint = "Take the magnitude: numpy.abs(array)."
         raise ImageError(f"{name}: dtype is {what}, expected integers or floats of 8 to 64 bits.", hint)
-    if array.size == 0:
+    if checked.size == 0:
         raise ImageError(
-            f"{name}: image of shape {array.shape} is empty.", "Check how it was cropped or read."
+            f"{name}: image of shape {checked.shape} is empty.", "Check how it was cropped or read."
         )
-    check_size(name, array.shape, array.dtype.itemsize)
+    check_size(name, checked.shape, checked.dtype.itemsize)
     if not array.dtype.isnative:
-        array = np.asarray(array, dtype=array.dtype.newbyteorder("="))
-    if array.dtype.kind == "f":
-        _check_finite(array, name)
-    return array
+        checked = np.asarray(checked, dtype=checked.dtype.newbyteorder("="))
+    if checked.dtype.kind == "f":
+        _check_finite(checked, name)
+    return checked
 
 
 def _check_finite(array: Array, name: str) -> None:

@@ -32,7 +32,7 @@ _TYPES: dict[int, tuple[Any, Any]] = {
 _LENGTHS: dict[str, tuple[Unit, float]] = {"meter": ("mm", 1e3), "mm": ("mm", 1.0), "micron": ("µm", 1.0)}
 
 
-def read_nifti(path: Path, name: str, limit: int | None) -> Image:
+def read_nifti(path: Path, name: str, limit: int | None, axes: str | None = None) -> Image:
     """Read a NIfTI-1 or NIfTI-2 file.
 
     The fourth axis is time and the fifth channels, as the format says; 8-bit RGB voxels become channels.
@@ -43,7 +43,7 @@ def read_nifti(path: Path, name: str, limit: int | None) -> Image:
         If the file is damaged or too large.
     """
     try:
-        file: Any = nib.load(path)
+        file: Any = nib.load(path, mmap=False)
         shape, dtype = file.shape, file.get_data_dtype()
         if not shape or min(shape) < 1:
             raise ImageError(f"{name}: NIfTI image of shape {shape} is empty.", "Export it again.")
@@ -52,15 +52,21 @@ def read_nifti(path: Path, name: str, limit: int | None) -> Image:
         array = np.asanyarray(file.dataobj)
     except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error) as error:
         raise ImageError(
-            f"{name}: NIfTI file of {path.stat().st_size} bytes is damaged or cut off ({error}).",
+            f"{name}: NIfTI file of {path.stat().st_size} bytes is damaged or cut off "
+            f"({' '.join(str(error).split())}).",
             "Copy or export it again.",
         ) from error
     except MemoryError as error:
         raise ImageError(f"{name}: not enough memory for this image.", "Crop it first.") from error
     if scaled:
         array = array.astype(np.float32)
-    array, axes, said = _named_axes(array, name)
-    spacing, unit, affine, note = _geometry(file, axes)
+    array, usual, said = _named_axes(array, name)
+    if axes is not None and axes != usual:
+        said = ", axes as asked"
+    axes = axes or usual
+    spacing, unit, affine, note = _geometry(file, usual)
+    if [axis for axis in axes if axis in "ZYX"] != [axis for axis in usual if axis in "ZYX"]:
+        spacing, unit, affine, note = None, "pixel", None, ", voxel size and position left out"
     header = file.header.binaryblock if affine is not None else None
     return Image(
         array,

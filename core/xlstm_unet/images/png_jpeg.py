@@ -60,7 +60,7 @@ def read_png_header(data: bytes, name: str) -> PngHeader:
     return PngHeader(width, height, depth, colour)
 
 
-def read_png(data: bytes, name: str, limit: int | None) -> Image:
+def read_png(data: bytes, name: str, limit: int | None, axes: str | None) -> Image:
     """Decode a PNG file: 1 to 16 bits, gray, colour or palette; alpha is dropped, palettes become colour.
 
     Fewer than 8 bits are spread over 0 to 255.
@@ -85,10 +85,10 @@ def read_png(data: bytes, name: str, limit: int | None) -> Image:
     said = f"{header.depth}-bit PNG, {header.kind}"
     if header.colour == 3:
         said += ", looked up as colour"
-    return _raster(array, name, said)
+    return _raster(array, axes, name, said)
 
 
-def read_jpeg(data: bytes, name: str, limit: int | None) -> Image:
+def read_jpeg(data: bytes, name: str, limit: int | None, axes: str | None) -> Image:
     """Decode a JPEG file: gray or colour; turned as its EXIF orientation says."""
     try:
         picture: ImageFile.ImageFile = JpegImagePlugin.JpegImageFile(io.BytesIO(data))
@@ -108,14 +108,14 @@ def read_jpeg(data: bytes, name: str, limit: int | None) -> Image:
     said = "JPEG, " + ("gray" if array.ndim == 2 else "colour")
     if orientation not in (0, 1):
         said += f", turned as its EXIF orientation {orientation} says"
-    return _raster(array, name, said)
+    return _raster(array, axes, name, said)
 
 
-def _raster(array: Array, name: str, said: str) -> Image:
+def _raster(array: Array, axes: str | None, name: str, said: str) -> Image:
     if array.ndim == 3 and array.shape[2] in (2, 4):
         array = array[..., :-1]
         said += ", alpha dropped"
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
-    axes = "YX" if array.ndim == 2 else "YXC"
+    axes = axes or ("YX" if array.ndim == 2 else "YXC")
     return Image(array, axes, name=name, read_as=f"{said}: axes {axes}.")

@@ -39,8 +39,9 @@ def read_image(path: Path | str, axes: str | None = None, *, limit: int | None =
     path
         The file. Its contents decide how it is read, not its ending.
     axes
-        How to read the axes instead of how the file says, one letter of ``TCZYX`` each, in the order that
-        `Image.array` has without it.
+        How to read the axes instead of how the file says, one letter of ``TCZYX`` each, in the order of the
+        file (that which ``read_as`` names): rows, columns, colour (``YXC``) for PNG and JPEG; reversed for
+        NIfTI (``ZYX``, ``CZYX``).
     limit
         Largest decoded size in bytes; by default `limits.max_bytes`.
 
@@ -61,25 +62,7 @@ def read_image(path: Path | str, axes: str | None = None, *, limit: int | None =
     """
     path = Path(path)
     _check_file(path)
-    image = _read(path, limit)
-    if axes is None or axes.upper() == image.axes:
-        return image
-    if len(axes) != len(image.axes):
-        raise ImageError(
-            f"{path}: axes {axes!r} for an image of shape {image.array.shape}, read as {image.axes}.",
-            "Give one letter of TCZYX an axis, in that order.",
-        )
-    kept = image.spacing if len([a for a in axes.upper() if a in "ZYX"]) == len(image.spatial_axes) else None
-    other = Image(image.array, axes, name=image.name)
-    same_grid = kept is not None and image.spatial_shape == other.spatial_shape
-    return replace(
-        other,
-        spacing=kept if same_grid else None,
-        unit=image.unit if same_grid else "pixel",
-        affine=image.affine if same_grid else None,
-        header=image.header if same_grid else None,
-        read_as=f"Axes read as {axes.upper()}, as asked.",
-    )
+    return replace(_read(path, limit, axes and axes.upper()), name=image_stem(path))
 
 
 def _check_file(path: Path) -> None:
@@ -95,22 +78,22 @@ def _check_file(path: Path) -> None:
         raise ImageError(f"{path}: the file is empty (0 bytes).", "Copy or export it again.")
 
 
-def _read(path: Path, limit: int | None) -> Image:
+def _read(path: Path, limit: int | None, axes: str | None) -> Image:
     from xlstm_unet.images import nifti, png_jpeg, tiff
 
-    name = image_stem(path)
+    name = path.name
     try:
         with path.open("rb") as file:
             start = file.read(4096)
         if start.startswith(_TIFF_MAGIC):
-            return tiff.read_tiff(path, name, limit)
+            return tiff.read_tiff(path, name, limit, axes)
         if nifti.is_nifti(start) or (start[:2] == b"\x1f\x8b" and nifti.is_nifti(nifti.first_bytes(start))):
-            return nifti.read_nifti(path, name, limit)
+            return nifti.read_nifti(path, name, limit, axes)
         if start.startswith((png_jpeg.PNG_MAGIC, png_jpeg.JPEG_MAGIC)):
             check_size(f"{name} (compressed)", (path.stat().st_size,), 1, limit)
             data = path.read_bytes()
             read = png_jpeg.read_png if start.startswith(png_jpeg.PNG_MAGIC) else png_jpeg.read_jpeg
-            return read(data, name, limit)
+            return read(data, name, limit, axes)
     except OSError as error:
         raise ImageError(
             f"{path}: cannot be read ({error.strerror or error}).", "Check its permissions."

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
+import math
+import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,18 +21,11 @@ from xlstm_unet.images.tiff_spacing import read_spacing
 _AGAIN = "Copy or export it again."
 _UNNAMED = "IQ"
 """Axes that tifffile calls sequence (pages) or unknown."""
+_ALPHA = (1, 2)
+"""Values of the tag ExtraSamples that mean transparency."""
 
 
-@dataclass(frozen=True)
-class _Reading:
-    """How the pixels of a series are taken."""
-
-    axes: str
-    said: str
-    unnamed: bool = False
-
-
-def read_tiff(path: Path, name: str, limit: int | None) -> Image:
+def read_tiff(path: Path, name: str, limit: int | None, axes: str | None = None) -> Image:
     """Read the first series of a TIFF file.
 
     Axes come from OME-XML, ImageJ's or tifffile's description; a stack of pages without one is read as Z.
@@ -45,7 +39,7 @@ def read_tiff(path: Path, name: str, limit: int | None) -> Image:
     with _messages() as messages:
         try:
             with tifffile.TiffFile(path) as file:
-                return _read_series(file, path, name, limit)
+                return _read_series(file, path, name, limit, axes)
         except ImageError:
             raise
         except MemoryError as error:
@@ -56,7 +50,9 @@ def read_tiff(path: Path, name: str, limit: int | None) -> Image:
             raise ImageError(f"{name}: TIFF file is damaged or cut off ({details}).", _AGAIN) from error
 
 
-def _read_series(file: tifffile.TiffFile, path: Path, name: str, limit: int | None) -> Image:
+def _read_series(
+    file: tifffile.TiffFile, path: Path, name: str, limit: int | None, axes: str | None
+) -> Image:
     if not file.series:
         raise ImageError(f"{name}: TIFF file holds no image.", _AGAIN)
     series = file.series[0]
@@ -65,22 +61,15 @@ def _read_series(file: tifffile.TiffFile, path: Path, name: str, limit: int | No
         raise ImageError(f"{name}: TIFF image of shape {shape} and dtype {series.dtype} is empty.", _AGAIN)
     check_size(name, shape, series.dtype.itemsize, limit)
     _check_whole(file, series, path, name)
-    reading = _read_axes(series.axes, shape, name)
-    page = series.keyframe
-    array, axes, said = _plain_pixels(series.asarray(), reading.axes, page, name)
+    array, letters, said = _plain_pixels(series.asarray(), series.axes, series.keyframe, name)
     if len(file.series) > 1:
         said += f", the first of {len(file.series)} images in the file"
-    if reading.unnamed:
-        said += f", pages read as {'Z' if 'Z' in axes else 'C'}"
+    if axes is None:
+        axes = _named_axes(letters, array.shape, name)
+        said += ", pages read as Z" if set(letters) & set(_UNNAMED) else ""
     spacing, unit, note = read_spacing(file, axes)
-    return Image(
-        array,
-        axes,
-        spacing,
-        unit,
-        name=name,
-        read_as=f"{_flavour(file)}{said}: axes {axes}{note}.",
-    )
+    read_as = f"{_flavour(file)}{said}: axes {axes}{note}."
+    return Image(array, axes, spacing, unit, name=name, read_as=read_as)
 
 
 def _flavour(file: tifffile.TiffFile) -> str:
@@ -90,6 +79,7 @@ def _flavour(file: tifffile.TiffFile) -> str:
 def _check_whole(file: tifffile.TiffFile, series: Any, path: Path, name: str) -> None:
     """Refuse a file whose pixels lie beyond its end or whose pages are fewer than it says."""
     size = path.stat().st_size
+    _check_chain(file, size, name)
     if series.dataoffset is not None and series.dataoffset + series.nbytes > size:
         raise ImageError(
             f"{name}: TIFF file of {size} bytes is cut off, {series.dataoffset + series.nbytes} expected.",
@@ -103,6 +93,12 @@ def _check_whole(file: tifffile.TiffFile, series: Any, path: Path, name: str) ->
             )
         if page.parent is not file:
             continue
+        if len(page.dataoffsets) < math.prod(series.keyframe.chunked):
+            raise ImageError(
+                f"{name}: TIFF header promises {math.prod(series.keyframe.chunked)} pieces of image, "
+                f"the file has {len(page.dataoffsets)}.",
+                _AGAIN,
+            )
         ends = [start + count for start, count in zip(page.dataoffsets, page.databytecounts, strict=False)]
         if max(ends, default=0) > size:
             raise ImageError(
@@ -110,29 +106,53 @@ def _check_whole(file: tifffile.TiffFile, series: Any, path: Path, name: str) ->
             )
 
 
-def _read_axes(axes: str, shape: tuple[int, ...], name: str) -> _Reading:
+def _check_chain(file: tifffile.TiffFile, size: int, name: str) -> None:
+    """Follow the chain of page headers to its end: tifffile passes over pages that a cut has taken."""
+    handle, layout = file.filehandle, file.tiff
+    handle.seek(4 if layout.offsetsize == 4 else 8)
+    seen: set[int] = set()
+    offset = struct.unpack(layout.offsetformat, handle.read(layout.offsetsize))[0]
+    while offset:
+        if offset in seen or offset + layout.tagnosize > size:
+            raise ImageError(
+                f"{name}: TIFF file of {size} bytes is damaged or cut off, "
+                f"page {len(seen) + 1} expected at byte {offset}.",
+                _AGAIN,
+            )
+        seen.add(offset)
+        handle.seek(offset)
+        tags = struct.unpack(layout.tagnoformat, handle.read(layout.tagnosize))[0]
+        handle.seek(offset + layout.tagnosize + tags * layout.tagsize)
+        offset = struct.unpack(layout.offsetformat, handle.read(layout.offsetsize))[0]
+
+
+def _named_axes(letters: str, shape: tuple[int, ...], name: str) -> str:
     """Translate tifffile's axis letters to ours."""
-    unnamed = [i for i, axis in enumerate(axes) if axis in _UNNAMED]
-    known = axes
-    if len(unnamed) == 1 and "Z" not in axes:
-        known = axes[: unnamed[0]] + "Z" + axes[unnamed[0] + 1 :]
-    if "S" in known and "C" not in known:
-        known = known.replace("S", "C")
-    if set(known) - set(AXES) or len(set(known)) != len(known) or not {"Y", "X"} <= set(known):
+    unnamed = [letter for letter in letters if letter in _UNNAMED]
+    axes = letters
+    if len(unnamed) == 1 and "Z" not in letters:
+        axes = axes.replace(unnamed[0], "Z")
+    if "C" not in axes:
+        axes = axes.replace("S", "C")
+    if set(axes) - set(AXES) or len(set(axes)) != len(axes) or not {"Y", "X"} <= set(axes):
         raise ImageError(
-            f"{name}: TIFF image of shape {shape} has axes {axes}, which cannot be told.", AXES_HINT
+            f"{name}: TIFF image of shape {shape} has axes {letters}, which can be read in several ways.",
+            AXES_HINT,
         )
-    return _Reading(known, "", unnamed=bool(unnamed))
+    return axes
 
 
-def _plain_pixels(array: Array, axes: str, page: Any, name: str) -> tuple[Array, str, str]:
-    """Undo what is not a plain pixel value: palettes, single bits, inverted gray, alpha."""
+def _plain_pixels(array: Array, letters: str, page: Any, name: str) -> tuple[Array, str, str]:
+    """Undo what is not a plain pixel value: palettes, single bits, inverted gray, alpha.
+
+    ``letters`` are tifffile's axes. Returns pixels, their axes and what was done.
+    """
     photometric = tifffile.PHOTOMETRIC
     said = ""
     if page.photometric == photometric.PALETTE and page.colormap is not None:
         colours = np.moveaxis(page.colormap, 0, -1)
         colours = (colours >> 8).astype(np.uint8)
-        return colours[array], axes + "C", ", palette looked up as colour"
+        return colours[array], letters + "S", ", palette looked up as colour"
     if page.photometric in (photometric.SEPARATED, photometric.CIELAB):
         raise ImageError(
             f"{name}: TIFF colour space is {page.photometric.name}, expected gray or RGB.",
@@ -144,11 +164,12 @@ def _plain_pixels(array: Array, axes: str, page: Any, name: str) -> tuple[Array,
     if page.photometric == photometric.MINISWHITE and array.dtype.kind == "u":
         array = np.iinfo(array.dtype).max - array
         said += ", inverted since its 0 is white"
-    alpha = [int(sample) in (1, 2) for sample in page.extrasamples]
-    if "C" in axes and alpha and alpha[-1] and page.samplesperpixel == array.shape[axes.index("C")]:
-        array = np.delete(array, -1, axis=axes.index("C"))
-        said += ", alpha dropped"
-    return array, axes, said
+    if "S" in letters and any(int(sample) in _ALPHA for sample in page.extrasamples[-1:]):
+        samples = letters.index("S")
+        array, said = np.delete(array, -1, axis=samples), said + ", alpha dropped"
+        if array.shape[samples] == 1:
+            array, letters = array.squeeze(samples), letters.replace("S", "")
+    return array, letters, said
 
 
 @contextmanager
