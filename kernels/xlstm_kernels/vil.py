@@ -1,0 +1,37 @@
+"""The front of the Vision-LSTM layer: checks and choice of form."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from xlstm_kernels.layer import vil_layer_plain
+from xlstm_kernels.weights import ViLWeights
+
+
+def vil_layer(x: Tensor, w: ViLWeights, *, reverse: bool = False, backend: str = "auto") -> Tensor:
+    """Vision-LSTM layer with its residual, ``x + layer(norm(x))``.
+
+    Parameters
+    ----------
+    x
+        Tokens (B, S, C) in any strides.
+    w
+        Weights, as in the released network (see `ViLWeights`).
+    reverse
+        Scan from the last token to the first; the convolution looks the same way.
+    backend
+        One of `xlstm_kernels.backend.BACKENDS`.
+
+    Returns
+    -------
+    Tensor
+        (B, S, C), the dtype of x.
+
+    Raises
+    ------
+    ValueError
+        If the width of x is not that of the weights.
+    """
+    if x.ndim != 3 or x.shape[-1] != w.norm.shape[0]:
+        raise ValueError(f"x has shape {tuple(x.shape)}, expected (B, S, C) with C = {w.norm.shape[0]}")
+    return vil_layer_plain(x, w, reverse, backend=backend)
