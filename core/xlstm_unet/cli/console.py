@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import math
+import signal
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from types import FrameType
 from typing import Any
 
 import typer
 
 from xlstm_unet.errors import CancelledError, XLSTMUNetError
-from xlstm_unet.progress import OnProgress, Progress
+from xlstm_unet.progress import Cancel, OnProgress, Progress
 
 CANCELLED_EXIT = 130
 
@@ -30,6 +33,24 @@ def reporting(as_json: bool) -> Iterator[None]:
             print_json({"error": error_fields(error)})
         print_error(error)
         raise typer.Exit(1) from None
+
+
+@contextmanager
+def interruptible() -> Iterator[Cancel]:
+    """Give what says whether Ctrl-C was pressed, for work that ends itself; pressed again, it is stopped."""
+    pressed = threading.Event()
+
+    def press(number: int, frame: FrameType | None) -> None:
+        if pressed.is_set():
+            raise KeyboardInterrupt
+        pressed.set()
+        warn("Cancelling; press Ctrl-C again to stop at once.")
+
+    previous = signal.signal(signal.SIGINT, press)
+    try:
+        yield pressed.is_set
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 def error_fields(error: XLSTMUNetError) -> dict[str, str]:

@@ -13,6 +13,8 @@ _CITATION = (
     "Vision-LSTM (ViL) better than its Mamba counterpart, arXiv:2407.01530 (2024)."
 )
 
+_LICENCES = {"apache-2.0", "cc-by-4.0", "cc-by-nc-4.0", "cc-by-sa-4.0", "cc0-1.0", "mit"}
+
 
 @dataclass(frozen=True)
 class CardFacts:
@@ -59,6 +61,12 @@ def model_card(spec: ModelSpec, facts: CardFacts) -> str:
         _bullets("Please cite", (_CITATION, *facts.citations)),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def known_licence(text: str) -> str:
+    """Return the identifier that hubs know, if ``text`` begins with one of the usual ones; else ``other``."""
+    word = text.split(maxsplit=1)[0].lower() if text.strip() else ""
+    return word if word in _LICENCES else "other"
 
 
 def _front_matter(spec: ModelSpec, facts: CardFacts) -> str:
