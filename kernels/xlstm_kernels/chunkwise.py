@@ -1,7 +1,7 @@
 """The chunkwise form of the mLSTM cell in plain torch: cost linear in the length, exact gradient, any shape.
 
-A sequence is cut into blocks, a block into G chunks of L tokens. Inside a chunk the cell is a small masked product; chunks
-exchange states (DH x DH and a normaliser DH), all of a block at once; blocks pass the last state on.
+A sequence is cut into blocks, a block into G chunks of L tokens. Inside a chunk the cell is a small masked
+product; chunks exchange states (DH x DH and a normaliser DH), all of a block at once; blocks pass the last state on.
 Notation in shapes: N = batch * heads, T = G * L tokens of the block, D = head width.
 """
 
@@ -58,12 +58,13 @@ class Chunks(NamedTuple):
     k_state_factor: Tensor  # [N, G, L, 1]
 
 
-def prepare(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, m_in: Tensor, chunk: int) -> Chunks:
-    """Scan the gates of a block and fold them into q and k (tokens [N, T, D] strided, gates [N, T])."""
+def prepare(tokens: tuple[Tensor, ...], m_in: Tensor, chunk: int) -> Chunks:
+    """Scan the gates of a block and fold them into q and k: tokens are q, k, v [N, T, D], i, f [N, T]."""
+    q, k, v, i, f = tokens
     gates = scan_gates(i, f, m_in, chunk)
     rows, _, width = q.shape
     scale = width**-0.5
-    q, k, v = (x.unflatten(1, (-1, chunk)) for x in (q, k, v))
+    q, k, v = (x.view(rows, -1, chunk, width) for x in (q, k, v))
     work = q.dtype
     factors = split_decay(gates)
     if factors is not None:
@@ -89,7 +90,7 @@ def prepare(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, m_in: Tensor,
 
 
 def chunk_states(c: Chunks, state: State) -> tuple[Tensor, Tensor, State]:
-    """States before every chunk of a block, matrix [N, G, D, D] and normaliser [N, G, D], and the state after it."""
+    """States before every chunk, matrix [N, G, D, D] and normaliser [N, G, D], and the state after the block."""
     work = c.q.dtype
     rows, groups, _, width = c.q.shape
     updates = torch.empty(rows, groups, width * width + width, dtype=work, device=c.q.device)
@@ -101,11 +102,12 @@ def chunk_states(c: Chunks, state: State) -> tuple[Tensor, Tensor, State]:
     after = torch.baddbmm(carried, c.gates.chunk_decay().to(work), updates)
     states = torch.cat([before, after[:, :-1]], 1)
     last = State(
-        after[:, -1, : width * width].unflatten(-1, (width, width)),
+        after[:, -1, : width * width].view(rows, width, width),
         after[:, -1, width * width :],
         c.gates.end[:, -1],
     )
-    return states[..., : width * width].unflatten(-1, (width, width)), states[..., width * width :], last
+    matrix = states[..., : width * width].view(rows, groups, width, width)
+    return matrix, states[..., width * width :], last
 
 
 def intra_weights(c: Chunks) -> Tensor:
@@ -156,12 +158,12 @@ def backward_block(
 
     Notes
     -----
-    The stabiliser drops out of h but for eps, so its gradient is ``eps * d_den``: that is what ``df`` uses. It is also
-    minus the sum of a whole row of ``P * dP``, which carries the very rounding errors that the dominating
-    source of the row collects: led back to that source's input gate it cancels them, so ``di`` uses this form.
+    The stabiliser drops out of h but for eps, so its gradient is ``eps * d_den``: that is what ``df`` uses. It is
+    also minus the sum of a whole row of ``P * dP``, which carries the very rounding errors that the dominating
+    source of the row collects: led back to that source's input gate it cancels them, so ``di`` uses this.
     """
-    groups, chunk, width = c.q.shape[1:]
-    dh, h, normaliser = (x.unflatten(1, (groups, chunk)) for x in (dh, h, normaliser))
+    rows, groups, chunk = c.q.shape[:3]
+    dh, h, normaliser = (x.reshape(rows, groups, chunk, *x.shape[2:]) for x in (dh, h, normaliser))
     den = denominator(normaliser, c.gates.m)
     output = (dh * h).sum(-1)
     d_den = -output / den
@@ -169,53 +171,77 @@ def backward_block(
     above = normaliser.abs() > torch.exp(-c.gates.m).to(normaliser.dtype)
     d_norm = (d_den * normaliser.sign() * above).unsqueeze(-1)
 
-    matrix, vector, last = chunk_states(c, state)
-    reads = c.read.unsqueeze(-1)
-    (d_matrix, d_vector), grad_in, carry = _state_gradients(
-        c, state, last, matrix, vector, d_num, d_norm, grad
-    )
-    dq_state = d_num @ (matrix * reads).mT + d_norm * (vector * c.read).unsqueeze(-2)
-    dk_state = c.v @ d_matrix.mT + d_vector.unsqueeze(-2)
+    matrix, vector, _ = chunk_states(c, state)
+    d_matrix, d_vector, grad_in, through = _state_gradients(c, state, matrix, vector, d_num, d_norm, grad)
+    read_vector = (vector * c.read).unsqueeze(-2)
+    dq_state = (d_num @ (matrix * c.read.unsqueeze(-1)).mT).addcmul_(d_norm, read_vector)
+    dk_state = (c.v @ d_matrix.mT).add_(d_vector.unsqueeze(-2))
 
     weights = intra_weights(c)
-    dv = weights.mT @ d_num + c.k_state @ d_matrix
+    dv = weights.mT @ d_num
+    dv += c.k_state @ d_matrix
     d_weights = (d_num @ c.v.mT).add_(d_norm)
-    on_diagonal = (weights.diagonal(dim1=-2, dim2=-1) * d_weights.diagonal(dim1=-2, dim2=-1)).double()
+    pairs = weights.mul_(d_weights)
     d_scores = d_weights.tril_() if c.decay is None else d_weights.mul_(c.decay)
-    diagonal = d_scores.diagonal(dim1=-2, dim2=-1).clone().unsqueeze(-1)
-    d_scores.diagonal(dim1=-2, dim2=-1).zero_()
     dq, dk = d_scores @ c.k, d_scores.mT @ c.q
-    row = ((dq * c.q).sum(-1) + (dq_state * c.q_state).sum(-1)).double()
-    column = ((dk * c.k).sum(-1) + (dk_state * c.k_state).sum(-1)).double()
-    dq.addcmul_(diagonal, c.k)
-    dk.addcmul_(diagonal, c.q)
+    from_state = (dq_state * c.q_state).sum(-1).double()
+    to_state = (dk_state * c.k_state).sum(-1).double()
     if c.decay is None:
         dq, dk = dq.add_(dq_state).mul_(c.q_factor), dk.add_(dk_state).mul_(c.k_factor)
     else:
         dq = dq.mul_(c.q_factor).addcmul_(dq_state, c.q_state_factor)
         dk = dk.addcmul_(dk_state, c.k_state_factor)
 
+    row = pairs.sum(-1).double() + from_state
     below = torch.where(above, 0.0, output * (1.0 - EPS / den))
-    dm = torch.stack([EPS * d_den.double(), below - (row + on_diagonal)]).flatten(2)
+    dm = torch.stack([EPS * d_den.double(), below - row]).flatten(2)
     dm, landed, m_carry = stabiliser_gradient(c.gates, dm, grad.m)
-    di = (column + on_diagonal).flatten(1) + landed[1]
-    steps = (row - column).flip(-1).cumsum(-1).flip(-1) + carry.unsqueeze(-1)
-    steps = steps.flatten(1) + (dm[0] - landed[0]).flip(-1).cumsum(-1).flip(-1)
+    di = (pairs.sum(-2).double() + to_state).flatten(1) + landed[1]
+    steps = _decay_gradient(pairs, from_state, to_state) + through.unsqueeze(-1)
+    own = torch.arange(dm.shape[-1], device=dm.device) == c.gates.source
+    steps = steps.flatten(1) + suffix_sum(dm[0] - landed[0]).masked_fill_(own, 0.0)
     df = steps * torch.sigmoid(-f.double())
     return (dq.flatten(1, 2), dk.flatten(1, 2), dv.flatten(1, 2), di, df), grad_in._replace(m=m_carry)
 
 
+def suffix_sum(x: Tensor) -> Tensor:
+    """Sum from each element of the last axis to its end."""
+    return x.flip(-1).cumsum(-1).flip(-1)
+
+
+def _decay_gradient(pairs: Tensor, from_state: Tensor, to_state: Tensor) -> Tensor:
+    """Gradient of each log forget gate, but for what passes the whole chunk.
+
+    A gate r decays every pair (t, s) with ``s < r <= t``. Those pairs alone are added up: the difference of the
+    sums over all targets and over all sources would lose everything where gates are strong.
+
+    Parameters
+    ----------
+    pairs
+        ``P * dP`` inside the chunk [N, G, L (t), L (s)].
+    from_state, to_state
+        The same for pairs of a target with the state before the chunk, and of a source with the state after it
+        [N, G, L].
+    """
+    size = pairs.shape[-1]
+    earlier = torch.ones(size, size, dtype=pairs.dtype, device=pairs.device).triu_(1)
+    inside = (pairs @ earlier).tril_().sum(-2).double()
+    inside += suffix_sum(from_state)
+    inside[..., 1:] += to_state[..., :-1].cumsum(-1)
+    return inside
+
+
 def _state_gradients(
-    c: Chunks,
-    state: State,
-    last: State,
-    matrix: Tensor,
-    vector: Tensor,
-    d_num: Tensor,
-    d_norm: Tensor,
-    grad: State,
-) -> tuple[tuple[Tensor, Tensor], State, Tensor]:
-    """Gradient of what every chunk writes, of the state before the block, and <d state, state> after every chunk."""
+    c: Chunks, state: State, matrix: Tensor, vector: Tensor, d_num: Tensor, d_norm: Tensor, grad: State
+) -> tuple[Tensor, Tensor, State, Tensor]:
+    """Gradients that pass through the states.
+
+    Returns
+    -------
+    tuple
+        Gradient of what every chunk writes, matrix [N, G, D, D] and vector [N, G, D]; gradient of the state
+        before the block; and of the log decay of the state across every chunk [N, G], float64.
+    """
     work = c.q.dtype
     rows, groups, _, width = c.q.shape
     square = width * width
@@ -223,19 +249,20 @@ def _state_gradients(
     d_read = c.q_state.mT @ d_num
     torch.mul(d_read, c.read.unsqueeze(-1), out=direct[..., :square].view(rows, groups, width, width))
     torch.mul((c.q_state * d_norm).sum(-2), c.read, out=direct[..., square:])
-    after = torch.cat([grad.matrix.flatten(1), grad.vector], -1).unsqueeze(1)
+    after = torch.cat([grad.matrix.flatten(1), grad.vector], -1)
     decay = c.gates.chunk_decay().to(work)
-    d_after = decay[:, -1, :].unsqueeze(-1) * after
+    d_after = decay[:, -1, :].unsqueeze(-1) * after.unsqueeze(1)
     d_after[:, :-1].baddbmm_(decay[:, :-1, :-1].mT, direct[:, 1:])
     into = c.gates.block_decay(state.m).to(work)
-    before = into[:, -1:] * after[:, 0] + direct[:, 0]
+    before = into[:, -1:] * after + direct[:, 0]
     before += torch.bmm(into[:, None, :-1], direct[:, 1:]).squeeze(1)
-    flat = torch.cat([matrix.flatten(2), vector], -1)
-    end = torch.cat([last.matrix.flatten(1), last.vector], -1).unsqueeze(1)
-    carry = (d_after * torch.cat([flat[:, 1:], end], 1)).sum(-1, dtype=torch.float64)
+    states = torch.cat([matrix.flatten(2), vector], -1)
+    through = (d_after * states).sum(-1).double() * torch.exp(
+        c.gates.local[..., -1] + c.gates.start - c.gates.end
+    )
     writes = d_after * c.write
-    grad_in = State(before[:, :square].unflatten(-1, (width, width)), before[:, square:], grad.m)
-    return (writes[..., :square].unflatten(-1, (width, width)), writes[..., square:]), grad_in, carry
+    grad_in = State(before[:, :square].view(rows, width, width), before[:, square:], grad.m)
+    return writes[..., :square].view(rows, groups, width, width), writes[..., square:], grad_in, through
 
 
 def block_plan(rows: int, size: int, width: int) -> tuple[int, int]:
@@ -266,7 +293,7 @@ def take(x: Tensor, where: slice, length: int, reverse: bool, work: torch.dtype 
 def put(out: Tensor, where: slice, values: Tensor, reverse: bool) -> None:
     """Write [B * NH, length, ...] into (B, S, NH, ...): the inverse of `take`."""
     count = out[:, where].shape[1]
-    values = values.unflatten(0, (out.shape[0], out.shape[2]))[:, :, :count]
+    values = values.view(out.shape[0], out.shape[2], *values.shape[1:])[:, :, :count]
     out[:, where] = (values.flip(2) if reverse else values).transpose(1, 2)
 
 
@@ -287,9 +314,9 @@ def mlstm_forward(
     length, chunk = block_plan(batch * heads, size, width)
     for where in blocks(size, length, reverse):
         tokens = -(-(where.stop - where.start) // chunk) * chunk
-        parts = [take(x, where, tokens, reverse, work) for x in (q, k, v)]
-        gates = [take(x, where, tokens, reverse, None) for x in (i, f)]
-        c = prepare(*parts, *gates, state.m, chunk)
+        parts = (take(x, where, tokens, reverse, work) for x in (q, k, v))
+        gates = (take(x, where, tokens, reverse, None) for x in (i, f))
+        c = prepare((*parts, *gates), state.m, chunk)
         part, signed, state = forward_block(c, state)
         put(h, where, part, reverse)
         put(normaliser, where, signed, reverse)
@@ -315,9 +342,9 @@ def mlstm_backward(
 
     def load(where: slice, m_in: Tensor) -> tuple[Chunks, int]:
         tokens = -(-(where.stop - where.start) // chunk) * chunk
-        parts = [take(x, where, tokens, reverse, work) for x in (q, k, v)]
-        gates = [take(x, where, tokens, reverse, None) for x in (i, f)]
-        return prepare(*parts, *gates, m_in, chunk), tokens
+        parts = (take(x, where, tokens, reverse, work) for x in (q, k, v))
+        gates = (take(x, where, tokens, reverse, None) for x in (i, f))
+        return prepare((*parts, *gates), m_in, chunk), tokens
 
     states = [initial_state(batch * heads, width, q.new_empty(0, dtype=work))]
     for where in order[:-1]:
@@ -327,8 +354,9 @@ def mlstm_backward(
     grad = zero_gradient(states[-1])
     for where, state in zip(reversed(order), reversed(states), strict=True):
         c, tokens = load(where, state.m)
-        upstream = [take(x, where, tokens, reverse, work) for x in (dh, h, normaliser)]
-        parts, grad = backward_block(c, state, *upstream, take(f, where, tokens, reverse, None), grad)
-        for out, part in zip(grads, parts, strict=True):
-            put(out, where, part, reverse)
+        d_out, out, signed = (take(x, where, tokens, reverse, work) for x in (dh, h, normaliser))
+        gate = take(f, where, tokens, reverse, None)
+        parts, grad = backward_block(c, state, d_out, out, signed, gate, grad)
+        for whole, part in zip(grads, parts, strict=True):
+            put(whole, where, part, reverse)
     return grads  # type: ignore[return-value]

@@ -1,4 +1,4 @@
-"""The dense (quadratic) form of the mLSTM cell: slow, readable, and the truth that the other forms are held to."""
+"""The dense (quadratic) form of the mLSTM cell: slow, readable, the truth that the other forms are held to."""
 
 from __future__ import annotations
 
@@ -57,12 +57,12 @@ def mlstm_dense(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, reverse: 
     (xLSTM, arXiv 2405.04517, parallel form).
     """
     if reverse:
-        return mlstm_dense(*(x.flip(1) for x in (q, k, v, i, f))).flip(1)
+        return mlstm_dense(q.flip(1), k.flip(1), v.flip(1), i.flip(1), f.flip(1)).flip(1)
     work = torch.float64 if q.dtype == torch.float64 else torch.float32
     query, key, value = (x.to(work).transpose(1, 2) for x in (q, k, v))
     decay = log_decay(i.to(work).transpose(1, 2), f.to(work).transpose(1, 2))
     m = decay.amax(-1, keepdim=True)
     weights = query @ key.mT * q.shape[-1] ** -0.5 * torch.exp(decay - m)
     normaliser = torch.maximum(weights.sum(-1, keepdim=True).abs(), torch.exp(-m))
-    h = weights @ value / (normaliser + EPS)
+    h: Tensor = weights @ value / (normaliser + EPS)
     return h.transpose(1, 2).to(q.dtype)

@@ -17,7 +17,7 @@ RESET = -1.0e4
 differences of sums of it stay exact enough."""
 
 FACTOR_RANGE = 60.0
-"""Decays are split into a factor of the target and one of the source while both lie in exp(+-FACTOR_RANGE)."""
+"""Decays are split into a factor of the target and one of the source while both are in exp(+-FACTOR_RANGE)."""
 
 
 class Gates(NamedTuple):
@@ -25,8 +25,8 @@ class Gates(NamedTuple):
 
     ``local`` is the sum of log forget gates from the chunk's start, inclusive; ``m`` the stabiliser
     ``m_t = max(m_(t-1) + log f_t, i_t)``; ``source`` the token of the block whose input gate ``m_t`` goes
-    back to, -1 for one before the block; ``start`` and ``end`` the stabiliser before and at the end of each chunk;
-    ``total`` the sum of log forget gates from the block's start to each chunk's end.
+    back to, -1 for one before the block; ``start`` and ``end`` the stabiliser before and at the end of each
+    chunk; ``total`` the sum of log forget gates from the block's start to each chunk's end.
     """
 
     i: Tensor  # [N, G, L]
@@ -38,7 +38,7 @@ class Gates(NamedTuple):
     total: Tensor  # [N, G]
 
     def chunk_decay(self) -> Tensor:
-        """Decay from the state after chunk j to the state after chunk c, [N, G (c), G (j)], zero for j > c."""
+        """Decay from the state after chunk j to that after chunk c, [N, G (c), G (j)], zero for j > c."""
         level = self.total - self.end
         decay = level.unsqueeze(-1) - level.unsqueeze(-2)
         return torch.exp(decay).tril_()
@@ -76,13 +76,13 @@ def scan_gates(i: Tensor, f: Tensor, m_in: Tensor, chunk: int) -> Gates:
 
 
 def split_decay(gates: Gates) -> tuple[Tensor, Tensor, Tensor] | None:
-    """Write the decay inside chunks as a product, ``exp(D[t, s] - m_t) = target_t * source_s``, where it fits.
+    """Write the decay inside chunks as a product, ``exp(D[t, s] - m_t) = target_t * source_s``.
 
     Returns
     -------
     tuple or None
-        target [N, G, L], source [N, G, L] and their logarithmic reference [N, G] (the state before a chunk counts
-        with ``exp(start - reference)``); None for gates so extreme that a factor would leave float32.
+        target [N, G, L], source [N, G, L] and their logarithmic reference [N, G] (the state before a chunk
+        counts with ``exp(start - reference)``); None for gates so extreme that a factor would leave float32.
     """
     reference = torch.maximum(gates.start, gates.i[..., 0])
     target = gates.local - gates.m + reference.unsqueeze(-1)

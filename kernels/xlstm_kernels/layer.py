@@ -20,7 +20,8 @@ def vil_layer_plain(x: Tensor, w: ViLWeights, reverse: bool = False, *, backend:
     qkv = torch.cat([q, k, v], -1)
     i = F.linear(qkv, w.igate_weight, w.igate_bias)
     f = F.linear(qkv, w.fgate_weight, w.fgate_bias)
-    h = mlstm(*(part.unflatten(-1, (heads, -1)) for part in (q, k, v)), i, f, reverse, backend=backend)
+    q, k, v = (part.view(*part.shape[:2], heads, -1) for part in (q, k, v))
+    h = mlstm(q, k, v, i, f, reverse, backend=backend)
     h = F.layer_norm(h, h.shape[-1:], None, None, NORM_EPS).flatten(-2) * (1.0 + w.outnorm)
     return x + F.linear((h + w.skip * a) * F.silu(z), w.proj_down)
 
@@ -34,4 +35,4 @@ def directed_conv(x: Tensor, weight: Tensor, bias: Tensor, reverse: bool) -> Ten
 
 def blockwise(x: Tensor, weight: Tensor) -> Tensor:
     """Block-diagonal projection of (..., E) with weight (E / b, b, b): ``out_i = sum_j W[h, i, j] x_j``."""
-    return torch.einsum("...hj,hij->...hi", x.unflatten(-1, weight.shape[:2]), weight).flatten(-2)
+    return torch.einsum("...hj,hij->...hi", x.reshape(*x.shape[:-1], *weight.shape[:2]), weight).flatten(-2)

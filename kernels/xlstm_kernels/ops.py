@@ -14,7 +14,7 @@ from xlstm_kernels import chunkwise
 def mlstm_torch(
     q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, reverse: bool
 ) -> tuple[Tensor, Tensor]:
-    """Chunkwise cell in torch: h (B, S, NH, DH) and the signed normaliser (B, S, NH) that the gradient needs."""
+    """Chunkwise cell in torch: h (B, S, NH, DH) and the signed normaliser (B, S, NH) for the gradient."""
     return chunkwise.mlstm_forward(q, k, v, i, f, reverse)
 
 
