@@ -9,7 +9,7 @@ from torch import nn
 
 from xlstm_unet.nets.blocks import NEGATIVE_SLOPE
 from xlstm_unet.nets.norm import InstanceNorm
-from xlstm_unet.nets.vil import CONV_KERNEL, ViLLayer
+from xlstm_unet.nets.vil import ViLLayer
 
 
 @torch.no_grad()
@@ -45,7 +45,7 @@ def _initialise_vil(layer: ViLLayer, generator: torch.Generator | None) -> None:
     for small in (w.proj_up, w.q, w.k, w.v):
         nn.init.normal_(small, std=math.sqrt(2 / (5 * width)), generator=generator)
     nn.init.normal_(w.proj_down, std=2 / math.sqrt(width), generator=generator)
-    bound = 1 / math.sqrt(CONV_KERNEL)
+    bound = 1 / math.sqrt(w.conv_weight.shape[-1])
     nn.init.uniform_(w.conv_weight, -bound, bound, generator=generator)
     nn.init.uniform_(w.conv_bias, -bound, bound, generator=generator)
     nn.init.normal_(w.igate_bias, std=0.1, generator=generator)

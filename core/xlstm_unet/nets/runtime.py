@@ -46,12 +46,12 @@ def best_device(name: str | torch.device | None = "auto") -> torch.device:
 
 @cache
 def compute_dtype(device: torch.device) -> torch.dtype:
-    """Return the dtype that convolutions are fastest in on a device: bfloat16 on most GPUs and CPUs with AMX."""
+    """Return the dtype that convolutions are fastest in: bfloat16 on most GPUs and on CPUs with AMX."""
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     elif device.type == "cpu":
         # Older versions of torch cannot tell; without AMX bfloat16 is emulated and slower.
-        capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+        capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
         fast = bool(capabilities.get("amx_bf16"))
     else:
         fast = False
@@ -61,9 +61,9 @@ def compute_dtype(device: torch.device) -> torch.dtype:
 def prepare(network: Network, device: torch.device, *, precision: Precision = "auto") -> Network:
     """Return a copy of a network for inference on a device; the given one stays as it is.
 
-    The copy is in evaluation mode and needs no gradients. Its convolutions are in channels-last layout and in the
-    device's `compute_dtype`, converted once here instead of at every call as autocast does; norms take their
-    statistics in float32, ViL layers and the returned logits are float32.
+    The copy is in evaluation mode and needs no gradients. Its convolutions are in channels-last layout and in
+    the device's `compute_dtype`, converted once here instead of at every call as autocast does; norms take
+    their statistics in float32, ViL layers and the returned logits are float32.
 
     Parameters
     ----------

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from itertools import accumulate
+from collections.abc import Iterable, Iterator
 from math import prod
 from typing import Literal, cast, overload
 
@@ -117,8 +116,8 @@ class Network(nn.Module):
         Parameters
         ----------
         x
-            Normalised image batch (B, C, *spatial), any floating dtype; sizes that are no multiple of the total
-            stride are padded at the far end with the edge values, and the logits cropped back.
+            Normalised image batch (B, C, *spatial), any floating dtype; sizes that are no multiple of the
+            total stride are padded at the far end with the edge values, and the logits cropped back.
         all_scales
             Give the logits of every decoder step, for deep supervision.
 
@@ -144,13 +143,14 @@ class Network(nn.Module):
             skips.append(x)
         skips.pop()
         logits: list[Tensor] = []
-        for step in self.decoder:
+        for step in cast("Iterable[DecoderStep]", self.decoder):
             skip = skips.pop()
             x = step(x, skip if step.concatenates else None)
             if all_scales or not skips:
-                logits.insert(0, step.head(x))
-        logits = [level.to(torch.promote_types(level.dtype, torch.float32)) for level in logits]
-        logits[0] = logits[0][(..., *(slice(n) for n in size))]
+                level = step.head(x)
+                logits.insert(0, level.to(torch.promote_types(level.dtype, torch.float32)))
+        for axis, length in enumerate(size, start=2):
+            logits[0] = logits[0].narrow(axis, 0, length)
         return logits if all_scales else logits[0]
 
     def _checked_size(self, x: Tensor) -> Size:
@@ -160,7 +160,7 @@ class Network(nn.Module):
                 f"The network input has shape {tuple(x.shape)}, "
                 f"expected (batch, {spec.input_channels}, {spec.dimension} spatial sizes).",
             )
-        size = tuple(x.shape[2:])
+        size: Size = tuple(x.shape[2:])
         if self.fixed_size not in (None, size):
             raise ModelError(
                 f"The network input has size {size}, but a network with channel tokens takes only its patch "

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
-from xlstm_kernels import ViLWeights, vil_layer
 
-CONV_KERNEL = 4
-"""Tokens that the causal convolution sees."""
+from xlstm_kernels import ViLWeights, vil_layer
+from xlstm_kernels.weights import CONV_KERNEL
 
 
 def block_size(width: int) -> int:
@@ -37,23 +36,23 @@ class ViLLayer(nn.Module):
         self.width = width
         self.reverse = reverse
         self.channel_tokens = channel_tokens
-        shapes = ViLWeights(
-            norm=(width,),
-            proj_up=(2 * inner, width),
-            conv_weight=(inner, 1, CONV_KERNEL),
-            conv_bias=(inner,),
-            q=(inner // block, block, block),
-            k=(inner // block, block, block),
-            v=(inner // block, block, block),
-            igate_weight=(block, 3 * inner),
-            igate_bias=(block,),
-            fgate_weight=(block, 3 * inner),
-            fgate_bias=(block,),
-            outnorm=(inner,),
-            skip=(inner,),
-            proj_down=(width, inner),
-        )
-        for name, shape in shapes._asdict().items():
+        shapes: dict[str, tuple[int, ...]] = {
+            "norm": (width,),
+            "proj_up": (2 * inner, width),
+            "conv_weight": (inner, 1, CONV_KERNEL),
+            "conv_bias": (inner,),
+            "q": (inner // block, block, block),
+            "k": (inner // block, block, block),
+            "v": (inner // block, block, block),
+            "igate_weight": (block, 3 * inner),
+            "igate_bias": (block,),
+            "fgate_weight": (block, 3 * inner),
+            "fgate_bias": (block,),
+            "outnorm": (inner,),
+            "skip": (inner,),
+            "proj_down": (width, inner),
+        }
+        for name, shape in shapes.items():
             self.register_parameter(name, nn.Parameter(torch.zeros(shape)))
 
     @property
@@ -71,7 +70,7 @@ class ViLLayer(nn.Module):
             tokens = vil_layer(tokens, self.weights, reverse=self.reverse)
         if not self.channel_tokens:
             tokens = tokens.transpose(1, 2)
-        return tokens.unflatten(2, x.shape[2:]).to(x.dtype)
+        return tokens.reshape(x.shape).to(x.dtype)
 
     def extra_repr(self) -> str:
         """Return what `repr` shows in the brackets."""

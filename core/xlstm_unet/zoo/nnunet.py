@@ -25,7 +25,10 @@ MAX_CHECKPOINT_BYTES = 8 * 2**30
 MAX_PICKLE_BYTES = 64 * 2**20
 MAX_JSON_BYTES = 64 * 2**20
 
-VARIANTS: dict[str, Literal["bot", "enc"]] = {"nnUNetTrainerUxLSTMBot": "bot", "nnUNetTrainerUxLSTMEnc": "enc"}
+VARIANTS: dict[str, Literal["bot", "enc"]] = {
+    "nnUNetTrainerUxLSTMBot": "bot",
+    "nnUNetTrainerUxLSTMEnc": "enc",
+}
 """Network variant by trainer name."""
 
 SCHEMES: dict[str, Literal["zscore", "ct", "rescale01", "rgb01", "none"]] = {
@@ -89,8 +92,8 @@ def import_nnunet(folder: str | Path, checkpoint: str = "checkpoint_final.pth") 
     Parameters
     ----------
     folder
-        ``<trainer>__<plans>__<configuration>`` with ``plans.json``, ``dataset.json`` and ``fold_*`` folders, of
-        which ``fold_all`` or else the lowest number is read.
+        ``<trainer>__<plans>__<configuration>`` with ``plans.json``, ``dataset.json`` and ``fold_*`` folders,
+        of which ``fold_all`` or else the lowest number is read.
     checkpoint
         Name of the file in the fold's folder.
 
@@ -137,6 +140,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         If the file is missing, too large, truncated, or holds something else.
     """
     check_plain_file(path, MAX_CHECKPOINT_BYTES)
+    content: dict[str, Any]
     try:
         _check_archive(path)
         with torch.serialization.safe_globals(_numpy_scalars()):
@@ -226,12 +230,14 @@ def _model_spec(
         )
     variant = VARIANTS[trainer]
     plan = _configuration(plans, configuration)
-    dimension = len(plan["patch_size"])
+    dimension: Literal[2, 3] = 2 if len(plan["patch_size"]) == 2 else 3
     labels = _labels(dataset["labels"])
     channels = dataset["channel_names"]
     names = tuple(str(channels[str(index)]) for index in range(len(channels)))
     return ModelSpec(
-        name=re.sub(r"[^A-Za-z0-9._-]+", "-", f"{plans['dataset_name']}-{variant}-{configuration}").strip("-")[:64],
+        name=re.sub(r"[^A-Za-z0-9._-]+", "-", f"{plans['dataset_name']}-{variant}-{configuration}").strip(
+            "-"
+        )[:64],
         description=f"Imported from {trainer}, configuration {configuration} of {plans['dataset_name']}.",
         dimension=dimension,
         input_channels=len(names),
@@ -342,16 +348,25 @@ def _check_archive(path: Path) -> None:
         entries = archive.infolist()
     for entry in entries:
         if entry.compress_type != zipfile.ZIP_STORED:
-            raise BundleError(f"{path}: entry {entry.filename[:100]!r} is compressed, which torch never writes.")
+            raise BundleError(
+                f"{path}: entry {entry.filename[:100]!r} is compressed, which torch never writes."
+            )
         if entry.filename.endswith(".pkl") and entry.file_size > MAX_PICKLE_BYTES:
-            raise BundleError(f"{path}: its pickle has {entry.file_size} bytes, expected at most {MAX_PICKLE_BYTES}.")
+            raise BundleError(
+                f"{path}: its pickle has {entry.file_size} bytes, expected at most {MAX_PICKLE_BYTES}."
+            )
 
 
 def _numpy_scalars() -> list[Any]:
     """Return what numpy scalars need, under the names of numpy 1 and 2."""
     scalar = np.float64(0).__reduce__()[0]
     kinds = [type(np.dtype(name)) for name in ("bool", "int32", "int64", "float16", "float32", "float64")]
-    return [(scalar, "numpy.core.multiarray.scalar"), (scalar, "numpy._core.multiarray.scalar"), np.dtype, *kinds]
+    return [
+        (scalar, "numpy.core.multiarray.scalar"),
+        (scalar, "numpy._core.multiarray.scalar"),
+        np.dtype,
+        *kinds,
+    ]
 
 
 def _same(one: Tensor, other: Tensor) -> bool:
