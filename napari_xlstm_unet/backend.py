@@ -1,0 +1,77 @@
+"""What the plugin asks of the worker process; the only place that knows the worker's methods."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from numpy.typing import NDArray
+
+from napari_xlstm_unet.state import AUTOMATIC, DeviceInfo, ModelInfo
+from napari_xlstm_unet.task import Task
+from xlstm_unet.progress import OnProgress
+from xlstm_unet.spec import Decoding, ModelSpec
+from xlstm_unet.worker import Job, WorkerClient
+
+DESCRIBE_SECONDS = 60.0
+
+
+class Backend:
+    """Typed calls to the worker.
+
+    Parameters
+    ----------
+    client
+        The worker; it starts with the first call, and again after a crash.
+    """
+
+    def __init__(self, client: WorkerClient) -> None:
+        self.client = client
+
+    def start(self) -> tuple[tuple[ModelInfo, ...], tuple[DeviceInfo, ...]]:
+        """Start the worker if need be and return its models and devices; waits."""
+        devices = self.client.start().get("devices", [])
+        reply = self.client.request("list_models").result()
+        models = tuple(
+            ModelInfo(entry["name"], entry["origin"], entry["problem"]) for entry in reply.values["models"]
+        )
+        found = tuple(DeviceInfo(device["name"], device["description"]) for device in devices)
+        return models, (AUTOMATIC, *found)
+
+    def describe(self, model: str) -> ModelSpec:
+        """Return what a model is; waits."""
+        reply = self.client.request("describe_model", {"model": model}).result(DESCRIBE_SECONDS)
+        return ModelSpec.model_validate(reply.values["spec"])
+
+    def segment(
+        self,
+        task: Task,
+        piece: tuple[NDArray[Any], str],
+        *,
+        model: str,
+        device: str,
+        diameter: float | None,
+        keep_maps: bool,
+        on_progress: OnProgress,
+    ) -> Job:
+        """Ask for the labels of one piece; returns at once."""
+        array, axes = piece
+        params = {
+            "model": model,
+            "device": device,
+            "axes": axes,
+            "spacing": task.spacing,
+            "unit": task.pixels.unit,
+            "diameter": diameter,
+            "keep": keep_maps,
+        }
+        return self.client.request("segment", params, {"image": array}, on_progress)
+
+    def decode(self, handle: str, decoding: Decoding) -> Job:
+        """Ask for the labels of kept maps with other settings; returns at once."""
+        return self.client.request("decode", {"handle": handle, **decoding.model_dump()})
+
+    def release(self, handles: Iterable[str]) -> None:
+        """Let the worker forget maps."""
+        for handle in handles:
+            self.client.request("release", {"handle": handle})

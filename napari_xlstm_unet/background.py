@@ -1,0 +1,61 @@
+"""Work off the window's thread, with its answers brought back to it."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+Post = Callable[[Callable[[], None]], None]
+"""Runs a function on the window's thread, soon; may be called from any thread."""
+
+
+class Background:
+    """Runs functions on threads; what they return or raise is handed over on the window's thread.
+
+    Parameters
+    ----------
+    post
+        Brings a call to the window's thread.
+    """
+
+    def __init__(self, post: Post) -> None:
+        self._post = post
+        self._closed = False
+
+    @property
+    def closed(self) -> bool:
+        """Whether nothing is handed over any more."""
+        return self._closed
+
+    def close(self) -> None:
+        """Drop everything that has not been handed over."""
+        self._closed = True
+
+    def post(self, call: Callable[[], None]) -> None:
+        """Run ``call`` on the window's thread, unless this has been closed by then."""
+        if not self._closed:
+            self._post(lambda: None if self._closed else call())
+
+    def run(
+        self,
+        work: Callable[[], T],
+        done: Callable[[T], None],
+        failed: Callable[[Exception], None],
+        *,
+        name: str,
+    ) -> None:
+        """Call ``work`` on a thread of its own, then ``done`` or ``failed`` on the window's."""
+
+        def body() -> None:
+            try:
+                result = work()
+            except Exception as error:
+                caught = error
+                self.post(lambda: failed(caught))
+            else:
+                self.post(lambda: done(result))
+
+        threading.Thread(target=body, name=name, daemon=True).start()

@@ -1,0 +1,91 @@
+"""Everything behind the dock, free of Qt: its parts, wired together."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from napari_xlstm_unet.adjust_part import AdjustPart
+from napari_xlstm_unet.backend import Backend
+from napari_xlstm_unet.background import Background, Post
+from napari_xlstm_unet.batch_part import BatchPart
+from napari_xlstm_unet.image_part import ImagePart
+from napari_xlstm_unet.measure_part import MeasurePart
+from napari_xlstm_unet.model_part import ModelPart
+from napari_xlstm_unet.notify import tell_error
+from napari_xlstm_unet.results import Results
+from napari_xlstm_unet.segment_part import SegmentPart
+from napari_xlstm_unet.settings import read_settings, write_settings
+from napari_xlstm_unet.state import JobState
+from xlstm_unet.errors import ImageError, XLSTMUNetError
+from xlstm_unet.worker import WorkerClient
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+
+
+class Controller:
+    """The plugin in one viewer.
+
+    Parameters
+    ----------
+    viewer
+        The viewer, or a `ViewerModel` without a window.
+    post
+        Brings a call to the window's thread.
+    client
+        The worker; by default as the settings say.
+    """
+
+    def __init__(self, viewer: ViewerModel, post: Post, client: WorkerClient | None = None) -> None:
+        settings = read_settings()
+        self.client = client if client is not None else WorkerClient(settings.argv)
+        self.background = Background(post)
+        self.results = Results(viewer)
+        self.job = JobState()
+        backend = Backend(self.client)
+        self.model = ModelPart(backend, self.background, self.job, device=settings.device)
+        self.image = ImagePart(viewer, self.model.state)
+        self.adjust = AdjustPart(viewer, backend, self.background, self.results, self.job)
+        self.segment = SegmentPart(
+            backend,
+            self.background,
+            self.job,
+            model=self.model,
+            image=self.image,
+            adjust=self.adjust,
+            results=self.results,
+            limit_gb=settings.limit_gb,
+        )
+        self.batch = BatchPart(
+            self.background, model=self.model, segment=self.segment, image=self.image.state
+        )
+        self.measure = MeasurePart(self.background)
+        self.model.state.events.device.connect(_remember_device)
+        self.model.start()
+
+    def measure_result(self) -> None:
+        """Measure the result layer that the sliders belong to, as the user has left it."""
+        result = self.adjust.result
+        if result is None:
+            tell_error(ImageError("There is no result to measure.", "Press Segment first."))
+        else:
+            self.measure.measure(result)
+
+    def close(self) -> None:
+        """Cancel everything, let go of the viewer, and end the worker; returns at once."""
+        if self.background.closed:
+            return
+        self.background.close()
+        self.segment.close()
+        self.adjust.close()
+        self.image.close()
+        threading.Thread(target=self.client.close, name="xlstm-unet-close").start()
+
+
+def _remember_device(device: str) -> None:
+    try:
+        write_settings(replace(read_settings(), device=device))
+    except XLSTMUNetError as error:
+        tell_error(error)

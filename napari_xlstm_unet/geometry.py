@@ -1,0 +1,99 @@
+"""Where a layer lies in the world: pixel sizes for the model, and the place of a result layer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.utils.transforms import Affine
+
+if TYPE_CHECKING:
+    from napari.layers import Image
+
+Window = tuple[slice, ...]
+"""One slice with a start and a stop for each axis of an array."""
+
+
+@dataclass(frozen=True)
+class PixelSize:
+    """Pixel sizes along the spatial axes, in the order Z, Y, X.
+
+    Parameters
+    ----------
+    spacing
+        One number an axis; None where the layer has no unit of length.
+    unit
+        ``µm`` or ``mm``; ``pixel`` without one.
+    """
+
+    spacing: tuple[float, ...] | None
+    unit: str
+
+
+def pixel_size(layer: Image, axes: str, factors: Sequence[float]) -> PixelSize:
+    """Return the pixel sizes of a level of ``layer`` whose pixels are ``factors`` times the first level's."""
+    places = [axes.index(axis) for axis in "ZYX" if axis in axes]
+    units = [layer.units[place] for place in places]
+    if any(str(unit.dimensionality) != "[length]" for unit in units):
+        return PixelSize(None, "pixel")
+    microns = [float((1 * unit).to("micrometer").magnitude) for unit in units]
+    sizes = [
+        abs(float(layer.scale[p])) * factors[p] * micron for p, micron in zip(places, microns, strict=True)
+    ]
+    if min(sizes) >= 100 or any("milli" in str(unit) for unit in units):
+        return PixelSize(tuple(size / 1000 for size in sizes), "mm")
+    return PixelSize(tuple(sizes), "µm")
+
+
+def level_factors(layer: Image, level: int) -> tuple[float, ...]:
+    """Return how many pixels of the first level one pixel of ``level`` spans, for each axis of the array."""
+    if not layer.multiscale:
+        return (1.0,) * len(layer.data.shape)
+    first, shape = layer.data[0].shape, layer.data[level].shape
+    return tuple(a / b for a, b in zip(first, shape, strict=True))
+
+
+def best_level(layer: Image, axes: str, wanted: float) -> int:
+    """Return the coarsest level whose pixels are at most ``wanted`` times as wide as the first level's."""
+    if not layer.multiscale:
+        return 0
+    x = axes.index("X")
+    fine = [level for level in range(len(layer.data)) if level_factors(layer, level)[x] <= wanted * 1.001]
+    return max(fine, default=0)
+
+
+def placement(layer: Image, axes: str, window: Window, factors: Sequence[float]) -> dict[str, Any]:
+    """Return the keyword arguments that put labels of ``window`` exactly over ``layer``.
+
+    Parameters
+    ----------
+    layer
+        The image that was segmented.
+    axes
+        How its array is read, one letter an axis.
+    window
+        What was segmented, in pixels of the level used.
+    factors
+        Width of those pixels in pixels of the first level, one number an array axis.
+
+    Returns
+    -------
+    dict
+        scale, translate, rotate, shear, affine, units and axis_labels, without the channel axis.
+    """
+    keep = [place for place, axis in enumerate(axes[: layer.ndim]) if axis != "C"]
+    factor = np.array([factors[place] for place in keep])
+    start = np.array([window[place].start for place in keep]) * factor + (factor - 1) / 2
+    own = Affine(scale=layer.scale, translate=layer.translate, rotate=layer.rotate, shear=layer.shear)
+    own = own.set_slice(keep)
+    return {
+        "scale": own.scale * factor,
+        "translate": own.translate + own.linear_matrix @ start,
+        "rotate": own.rotate,
+        "shear": own.shear,
+        "affine": np.asarray(layer.affine.set_slice(keep).affine_matrix),
+        "units": tuple(layer.units[place] for place in keep),
+        "axis_labels": tuple(layer.axis_labels[place] for place in keep),
+    }

@@ -1,0 +1,166 @@
+"""Result layers: where they go, and that an edited one is never overwritten."""
+
+from __future__ import annotations
+
+import uuid
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from napari.layers import Labels
+from napari.utils.colormaps import DirectLabelColormap
+from numpy.typing import NDArray
+
+from napari_xlstm_unet.task import Index, Task
+from xlstm_unet.spec import Decoding, ModelSpec
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Layer
+
+KEY = "xlstm_unet"
+"""Where the plugin's own facts lie in a layer's metadata."""
+
+
+@dataclass
+class Outcome:
+    """What a run produced.
+
+    Parameters
+    ----------
+    task
+        What was segmented.
+    spec
+        The model.
+    labels
+        Labels of ``task.label_shape``.
+    snapshot
+        A copy of them that stays as the model gave it.
+    handles
+        Kept maps in the worker, by piece; empty when none are kept.
+    decoding
+        Settings that the labels were decoded with.
+    diameter
+        Object diameter used, in pixels of the first level; None when the model does not scale by it.
+    count
+        Number of objects.
+    notes
+        Remarks of the worker for the user.
+    seconds
+        How long it took.
+    """
+
+    task: Task
+    spec: ModelSpec
+    labels: NDArray[np.int32]
+    snapshot: NDArray[np.int32]
+    handles: dict[Index, str] = field(default_factory=dict)
+    decoding: Decoding = field(default_factory=Decoding)
+    diameter: float | None = None
+    count: int = 0
+    notes: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def source(self) -> tuple[str, str, str, str]:
+        """What makes two outcomes versions of the same result: image, model, region and reading."""
+        task = self.task
+        return (task.image_name, self.spec.name, f"{task.window} {task.factor}", task.axes)
+
+
+@dataclass
+class Result:
+    """A result layer in the viewer."""
+
+    layer: Labels
+    outcome: Outcome
+
+    def edited(self) -> bool:
+        """Whether the layer differs from what the model gave (an undone edit is none)."""
+        data = np.asarray(self.layer.data)
+        return data.shape != self.outcome.snapshot.shape or not np.array_equal(data, self.outcome.snapshot)
+
+    def write(self, outcome: Outcome) -> None:
+        """Show other labels in the same layer."""
+        self.layer.data = outcome.labels
+        self.outcome = outcome
+        self.layer.metadata[KEY] = facts(outcome)
+
+
+def facts(outcome: Outcome) -> dict[str, Any]:
+    """Return what a result layer's metadata says about where it comes from."""
+    task = outcome.task
+    return {
+        "model": outcome.spec.name,
+        "image": task.image_name,
+        "axes": task.axes,
+        "region": [[part.start, part.stop] for part in task.window],
+        "diameter": outcome.diameter,
+        "decoding": outcome.decoding.model_dump() if outcome.spec.task == "instances" else None,
+        "id": uuid.uuid4().hex,
+    }
+
+
+class Results:
+    """The result layers of one viewer.
+
+    Parameters
+    ----------
+    viewer
+        Where they are added.
+    """
+
+    def __init__(self, viewer: ViewerModel) -> None:
+        self._viewer = viewer
+        self._results: list[Result] = []
+
+    def of_layer(self, layer: Layer) -> Result | None:
+        """Return the result shown by ``layer``, if it is one."""
+        return next((result for result in self._results if result.layer.unique_id == layer.unique_id), None)
+
+    def show(self, outcome: Outcome) -> Result:
+        """Show an outcome: in the layer of the same source, or in a new one where the user edited that."""
+        for result in self._results:
+            if result.outcome.source == outcome.source and not result.edited():
+                result.write(outcome)
+                return result
+        return self.add(outcome)
+
+    def add(self, outcome: Outcome) -> Result:
+        """Show an outcome in a new layer."""
+        task = outcome.task
+        layer = Labels(
+            outcome.labels,
+            name=f"{task.image_name} - {outcome.spec.name}",
+            metadata={KEY: facts(outcome)},
+            **task.placement,
+            **_appearance(outcome.spec),
+        )
+        result = Result(layer, outcome)
+        self._results.append(result)
+        self._viewer.add_layer(layer)
+        return result
+
+    def forget(self, layer: Layer) -> Result | None:
+        """Forget a layer that left the viewer and return what it showed."""
+        result = self.of_layer(layer)
+        if result is not None:
+            self._results.remove(result)
+        return result
+
+    def handles_in_use(self) -> set[str]:
+        """Return the handles of all kept maps that some layer may still ask for."""
+        return {handle for result in self._results for handle in result.outcome.handles.values()}
+
+
+def _appearance(spec: ModelSpec) -> dict[str, Any]:
+    if spec.task == "instances":
+        return {}
+    colors: dict[int | None, Any] = {None: (0, 0, 0, 0), 0: (0, 0, 0, 0)}
+    for label in spec.labels:
+        colors[label.value] = (*(part / 255 for part in label.color), 1.0)
+    names = ["background", *(label.name for label in spec.labels)]
+    return {
+        "colormap": DirectLabelColormap(color_dict=colors),
+        "features": {"index": list(range(len(names))), "label": names},
+    }

@@ -1,0 +1,159 @@
+"""A run: segment every piece of a task, or decode its maps again; on a thread, free of napari and Qt."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_xlstm_unet.backend import Backend
+from napari_xlstm_unet.results import Outcome
+from napari_xlstm_unet.task import Index, Task
+from xlstm_unet.errors import CancelledError
+from xlstm_unet.progress import Progress
+from xlstm_unet.segment.stitch import stitch_slices
+from xlstm_unet.spec import Decoding, ModelSpec
+from xlstm_unet.worker import Job
+
+_STAGES = {"network": (0.0, 0.85), "decoding": (0.85, 1.0)}
+"""Share of a piece's time that each stage of the worker takes, roughly."""
+
+
+@dataclass
+class Run:
+    """One piece of running work that can be cancelled from any thread.
+
+    Parameters
+    ----------
+    backend
+        The worker.
+    report
+        Called with the fraction done and a line of text, on any thread.
+    """
+
+    backend: Backend
+    report: Callable[[float, str], None] = lambda fraction, text: None
+    _cancelled: threading.Event = field(default_factory=threading.Event)
+    _job: Job | None = None
+
+    def cancel(self) -> None:
+        """Ask for the end; the work raises `CancelledError` within about a second."""
+        self._cancelled.set()
+        if self._job is not None:
+            self._job.cancel()
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether the end was asked for."""
+        return self._cancelled.is_set()
+
+    def segment(self, task: Task, spec: ModelSpec, device: str, *, keep_maps: bool = True) -> Outcome:
+        """Segment every piece; waits.
+
+        Parameters
+        ----------
+        task
+            What to segment.
+        spec
+            The model.
+        device
+            What to run it on, as the worker calls it.
+        keep_maps
+            Whether the worker keeps the maps, for `decode`.
+
+        Raises
+        ------
+        CancelledError
+            If `cancel` was called.
+        XLSTMUNetError
+            If a piece cannot be read or segmented.
+        """
+        started = time.perf_counter()
+        labels = task.empty_labels()
+        places = task.by_piece(labels)
+        pieces = list(task.pieces())
+        outcome = Outcome(task, spec, labels, labels)
+        diameter = task.diameter / task.factor if task.diameter else None
+        for number, index in enumerate(pieces):
+            self._check()
+            self._tell(number, len(pieces), Progress("reading", 0, 1))
+            job = self.backend.segment(
+                task,
+                task.read(index),
+                model=spec.name,
+                device=device,
+                diameter=diameter,
+                keep_maps=keep_maps,
+                on_progress=lambda step, number=number: self._tell(number, len(pieces), step),
+            )
+            reply = self._wait(job)
+            places[index] = reply.arrays["labels"]
+            if handle := reply.values.get("handle"):
+                outcome.handles[index] = handle
+            diameter = diameter or reply.values.get("diameter")
+            outcome.notes += tuple(
+                note for note in reply.values.get("notes", ()) if note not in outcome.notes
+            )
+        outcome.diameter = diameter * task.factor if diameter else None
+        outcome.decoding = spec.decoding
+        self._complete(outcome, places)
+        outcome.seconds = time.perf_counter() - started
+        return outcome
+
+    def decode(self, outcome: Outcome, decoding: Decoding, first: Index | None = None) -> Outcome:
+        """Decode every kept map with other settings; waits.
+
+        Parameters
+        ----------
+        outcome
+            What to decode again; it stays as it is.
+        decoding
+            The settings.
+        first
+            Piece to begin with.
+        """
+        labels = outcome.task.empty_labels()
+        places = outcome.task.by_piece(labels)
+        for index, handle in sorted(outcome.handles.items(), key=lambda item: item[0] != first):
+            self._check()
+            places[index] = self._wait(self.backend.decode(handle, decoding)).arrays["labels"]
+        fresh = replace(outcome, labels=labels, decoding=decoding)
+        self._complete(fresh, places)
+        return fresh
+
+    def _complete(self, outcome: Outcome, places: NDArray[np.int32]) -> None:
+        task = outcome.task
+        dimension = task.dimension
+        if task.stitch and outcome.spec.task == "instances":
+            self._check()
+            volumes = places if "T" in task.axes else places[np.newaxis]
+            for volume in volumes:
+                volume[...] = stitch_slices(volume, cancel=self._cancelled.is_set)
+            dimension = 3
+        pieces = places.reshape(-1, *places.shape[-dimension:])
+        outcome.count = sum(int(np.count_nonzero(np.bincount(piece.ravel())[1:])) for piece in pieces)
+        outcome.snapshot = outcome.labels.copy()
+
+    def _wait(self, job: Job) -> Any:
+        self._job = job
+        if self.cancelled:  # between the check before and now
+            job.cancel()
+        try:
+            return job.result()
+        finally:
+            self._job = None
+
+    def _check(self) -> None:
+        if self.cancelled:
+            raise CancelledError
+
+    def _tell(self, number: int, total: int, step: Progress) -> None:
+        low, high = _STAGES.get(step.stage, (0.0, 0.0))
+        within = low + (high - low) * step.done / max(step.total, 1)
+        text = step.stage.capitalize() + (f", image {number + 1} of {total}" if total > 1 else "") + "…"
+        self.report((number + within) / total, text)

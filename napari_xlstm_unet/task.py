@@ -1,0 +1,169 @@
+"""What one press of the Segment button works on, free of napari objects so that a thread may use it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from napari_xlstm_unet.channels import ChannelChoice
+from napari_xlstm_unet.geometry import PixelSize, Window
+from xlstm_unet.errors import ImageError
+from xlstm_unet.images import Image
+
+Index = tuple[int, ...]
+"""Place of a piece along T, and along Z for a 2D model."""
+
+_ORDER = "TCZYX"
+
+
+@dataclass(frozen=True)
+class Task:
+    """A part of an image to segment, cut into pieces that the model takes at once.
+
+    Parameters
+    ----------
+    image_name
+        Name of the layer.
+    array
+        Array of the level to use: numpy, dask, zarr; only the pieces are read from it.
+    axes
+        Its axes, one letter each.
+    window
+        The part to segment, in pixels of this level.
+    dimension
+        2: a piece is one plane; 3: one volume.
+    channels
+        Which channels to give to the model.
+    pixels
+        Pixel sizes.
+    factor
+        Width of a pixel in pixels of the first level.
+    placement
+        Where a result layer lies (`napari_xlstm_unet.geometry.placement`).
+    diameter
+        Object diameter in pixels of the first level; None to let the model estimate it.
+    stitch
+        Whether objects of neighbouring slices are joined (2D model on a stack).
+    """
+
+    image_name: str
+    array: Any
+    axes: str
+    window: Window
+    dimension: int
+    channels: ChannelChoice
+    pixels: PixelSize
+    factor: float = 1.0
+    placement: dict[str, Any] = field(default_factory=dict)
+    diameter: float | None = None
+    stitch: bool = False
+
+    @property
+    def label_axes(self) -> str:
+        """Axes of the result, in the order of the layer."""
+        return self.axes.replace("C", "")
+
+    @property
+    def label_shape(self) -> tuple[int, ...]:
+        """Shape of the result."""
+        return tuple(self._length(axis) for axis in self.label_axes)
+
+    @property
+    def piece_axes(self) -> str:
+        """Axes along which there is one piece a step."""
+        return "".join(axis for axis in ("TZ" if self.dimension == 2 else "T") if axis in self.axes)
+
+    @property
+    def spacing(self) -> tuple[float, ...] | None:
+        """Pixel sizes along the axes of one piece."""
+        sizes = self.pixels.spacing
+        return sizes[-self.dimension :] if sizes is not None else None
+
+    def pieces(self) -> Iterator[Index]:
+        """Yield the place of every piece, in order."""
+        yield from product(*(range(self._length(axis)) for axis in self.piece_axes))
+
+    def read(self, index: Index) -> tuple[NDArray[Any], str]:
+        """Read one piece and return it with its axes: channels first, then Z, Y, X.
+
+        Raises
+        ------
+        ImageError
+            If its values are no numbers.
+        """
+        steps = dict(zip(self.piece_axes, index, strict=True))
+        single = {axis: self.window[self.axes.index(axis)].start + step for axis, step in steps.items()}
+        if len(self.channels.indices) == 1:  # read no other channel
+            single["C"] = self.channels.indices[0]
+        key = tuple(single.get(axis, part) for axis, part in zip(self.axes, self.window, strict=True))
+        left = [axis for axis in self.axes if axis not in single]
+        block = np.asarray(self.array[key])
+        block = block.transpose([left.index(axis) for axis in _ORDER if axis in left])
+        if block.dtype.kind not in "iuf":
+            raise ImageError(
+                f"The image '{self.image_name}' holds values of type {block.dtype}, expected numbers.",
+                "Convert it first: right-click the layer, 'Convert data type'.",
+            )
+        if "C" in left:
+            block = self.channels.take(block)
+        axes = "".join(axis for axis in "ZYX" if axis in left)
+        if block.dtype.itemsize > 4 or block.dtype == np.float16:
+            block = block.astype(np.float32)
+        return np.ascontiguousarray(block, block.dtype.newbyteorder("=")), "C" * (
+            block.ndim > len(axes)
+        ) + axes
+
+    def read_all(self) -> Image:
+        """Read the whole window with every channel, as the core's `Image`.
+
+        Raises
+        ------
+        ImageError
+            If it cannot be used.
+        """
+        array = np.asarray(self.array[self.window])
+        unit = {"mm": "mm", "µm": "µm"}.get(self.pixels.unit, "pixel")
+        return Image(array, self.axes, spacing=self.pixels.spacing, unit=unit, name=self.image_name)
+
+    def canonical(self, labels: NDArray[Any]) -> NDArray[Any]:
+        """Return a view of ``labels`` with its axes in the order T, Z, Y, X."""
+        return labels.transpose([self.label_axes.index(axis) for axis in "TZYX" if axis in self.label_axes])
+
+    def empty_labels(self) -> NDArray[np.int32]:
+        """Return zeros of the result's shape."""
+        return np.zeros(self.label_shape, np.int32)
+
+    def by_piece(self, labels: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Return a view of ``labels`` whose first axes are those of the pieces' index."""
+        order = self.piece_axes + "".join(
+            axis for axis in "ZYX" if axis in self.axes and axis not in self.piece_axes
+        )
+        return labels.transpose([self.label_axes.index(axis) for axis in order])
+
+    def check_size(self, limit_gb: float) -> None:
+        """Refuse work that would read or produce more than ``limit_gb`` at once.
+
+        Raises
+        ------
+        ImageError
+            With the size and the way out.
+        """
+        piece = math.prod(self._length(axis) for axis in self.label_axes if axis not in self.piece_axes)
+        channels = max(len(self.channels.indices), 1)
+        largest = max(piece * channels * 4, math.prod(self.label_shape) * 4) / 1e9
+        if largest > limit_gb:
+            raise ImageError(
+                f"Segmenting this region of '{self.image_name}' takes arrays of {largest:.1f} GB; "
+                f"the limit in the settings is {limit_gb:g} GB.",
+                "Choose 'Visible area', 'This slice' or a box, or raise the limit.",
+            )
+
+    def _length(self, axis: str) -> int:
+        part = self.window[self.axes.index(axis)]
+        return int(part.stop - part.start)
