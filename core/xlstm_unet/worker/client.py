@@ -17,7 +17,7 @@ from typing import Any, Self
 from xlstm_unet.errors import CancelledError, XLSTMUNetError
 from xlstm_unet.progress import OnProgress
 from xlstm_unet.worker.connection import Connection
-from xlstm_unet.worker.errors import WorkerError
+from xlstm_unet.worker.errors import MemoryShortageError, WorkerError
 from xlstm_unet.worker.job import Job, JobState
 from xlstm_unet.worker.protocol import Array
 
@@ -168,10 +168,10 @@ class WorkerClient:
                 return
             message = {"type": "request", "id": job.id, "method": job.method, "params": job.params}
             connection.send(message, job.arrays)
-        except XLSTMUNetError as error:
+        except Exception as error:  # an array that cannot be computed, or has no room, ends its job only
             if self._connection is not None:
                 self._connection.discard(job)
-            job.finish(error=error)
+            job.finish(error=_as_known(error))
         with self._changed:
             if job.state is JobState.SENDING:
                 job.state = JobState.RUNNING
@@ -239,3 +239,12 @@ class WorkerClient:
             self._connected()
         except XLSTMUNetError:
             return  # the next request tries again and reports it
+
+
+def _as_known(error: Exception) -> XLSTMUNetError:
+    if isinstance(error, XLSTMUNetError):
+        return error
+    text = f"The request could not be sent ({type(error).__name__}: {error})."
+    if isinstance(error, MemoryError):
+        return MemoryShortageError(text, "Choose a smaller region.")
+    return WorkerError(text, "Check the image.")

@@ -11,9 +11,9 @@ from xlstm_unet import __version__
 from xlstm_unet.errors import CancelledError, XLSTMUNetError
 from xlstm_unet.progress import Progress
 from xlstm_unet.worker.errors import (
+    MemoryShortageError,
     ProtocolError,
     VersionMismatchError,
-    WorkerError,
     WorkerStartError,
     error_of_code,
 )
@@ -27,6 +27,7 @@ from xlstm_unet.worker.protocol import (
     MessageReader,
     MessageWriter,
     Reply,
+    encode,
     excerpt,
 )
 
@@ -85,10 +86,12 @@ class Connection:
         Raises
         ------
         ProtocolError
-            If the message cannot be sent; nothing has been written then.
+            If the message cannot be sent; nothing has been written then. Whatever making the arrays raises
+            is passed on as well.
         """
+        line, payload = encode(message, arrays or {})
         try:
-            self._writer.write(message, arrays)
+            self._writer.write(line, payload)
         except (OSError, ValueError):  # broken or closed pipe: the reading thread sees the end as well
             self.process.kill()
 
@@ -98,7 +101,7 @@ class Connection:
             return job.id in self._jobs
 
     def discard(self, job: Job) -> None:
-        """Forget a job that was not sent."""
+        """Owe a job no answer any more."""
         with self._lock:
             self._jobs.pop(job.id, None)
 
@@ -143,7 +146,11 @@ class Connection:
         except XLSTMUNetError as error:
             self._fail(error)
         except MemoryError:
-            self._fail(WorkerError("There is no memory for the worker's result.", "Choose a smaller region."))
+            self._fail(
+                MemoryShortageError("There is no memory for the worker's result.", "Choose a smaller region.")
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            self._fail(ProtocolError(f"The worker sent a message that cannot be read ({error!r})."))
         self._end()
 
     def _greet(self) -> None:
@@ -171,13 +178,14 @@ class Connection:
         if header.id is None:  # an error that belongs to no request: the worker cannot go on
             raise ProtocolError(f"The worker refused the stream: {fields.get('message')}")
         with self._lock:
-            job = self._jobs.get(header.id) if header.type == "progress" else self._jobs.pop(header.id, None)
+            job = self._jobs.get(header.id)
         if job is None:
             return
         if header.type == "progress":
             job.report(Progress(str(fields["stage"]), int(fields["done"]), int(fields["total"])))
-        elif header.type == "result":
-            job.finish(Reply(fields.get("values", {}), arrays))
+            return
+        if header.type == "result":
+            job.finish(Reply(dict(fields["values"]), arrays))
         elif header.type == "cancelled":
             job.finish(error=CancelledError())
         elif header.type == "error":
@@ -185,6 +193,7 @@ class Connection:
             job.finish(error=error_of_code(*texts))
         else:
             raise ProtocolError(f"The worker sent a message of type {header.type!r}.")
+        self.discard(job)
 
     def _end(self) -> None:
         if not self._closing and self._failure is not None:

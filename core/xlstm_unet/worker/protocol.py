@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -238,17 +238,14 @@ class MessageWriter:
         self._stream = stream
         self.lock = threading.Lock()
 
-    def write(self, message: Mapping[str, Any], arrays: Mapping[str, Array] | None = None) -> None:
-        """Write one message and its arrays.
+    def write(self, line: bytes, payload: Sequence[Array]) -> None:
+        """Write one message, as `encode` made it.
 
         Raises
         ------
-        ProtocolError
-            If the message cannot be expressed or is too large; nothing has been written then.
         OSError
             If the other end is gone.
         """
-        line, payload = encode(message, arrays or {})
         with self.lock:
             self._write_all(memoryview(line))
             for array in payload:
@@ -269,10 +266,15 @@ def encode(message: Mapping[str, Any], arrays: Mapping[str, Array]) -> tuple[byt
     ProtocolError
         If a value is not JSON, an array's type is not allowed, or the whole is too large.
     """
-    payload = [_wire_array(name, array) for name, array in arrays.items()]
+    plain = {name: np.asarray(array) for name, array in arrays.items()}
     specs = [
-        {"name": name, "dtype": array.dtype.str, "shape": list(array.shape), "nbytes": array.nbytes}
-        for name, array in zip(arrays, payload, strict=True)
+        {
+            "name": name,
+            "dtype": _wire_dtype(name, array).str,
+            "shape": list(array.shape),
+            "nbytes": array.nbytes,
+        }
+        for name, array in plain.items()
     ]
     fields = {**message, "arrays": specs} if specs else dict(message)
     try:
@@ -282,8 +284,8 @@ def encode(message: Mapping[str, Any], arrays: Mapping[str, Array]) -> tuple[byt
     if len(line) > MAX_HEADER_BYTES:
         raise ProtocolError(f"The message's header has {len(line)} bytes, at most {MAX_HEADER_BYTES} may be.")
     if specs:
-        Header(fields, sum(array.nbytes for array in payload)).check()
-    return line, payload
+        Header(fields, sum(array.nbytes for array in plain.values())).check()
+    return line, [np.asarray(array, _wire_dtype(name, array), order="C") for name, array in plain.items()]
 
 
 def excerpt(data: bytes | bytearray, length: int = 120) -> str:
@@ -291,14 +293,13 @@ def excerpt(data: bytes | bytearray, length: int = 120) -> str:
     return repr(bytes(data[:length])) + ("..." if len(data) > length else "")
 
 
-def _wire_array(name: str, array: Array) -> Array:
-    array = np.asarray(array)
+def _wire_dtype(name: str, array: Array) -> np.dtype[Any]:
     dtype = array.dtype.newbyteorder("<")
     if dtype.str not in DTYPES:
         raise ProtocolError(
             f"Array {name!r} has type {array.dtype}, expected boolean, integer or real of at most 64 bits."
         )
-    return np.asarray(array, dtype=dtype, order="C")
+    return dtype
 
 
 def _bytes_of(array: Array) -> memoryview:

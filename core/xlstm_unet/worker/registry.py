@@ -97,15 +97,16 @@ class Method:
         ProtocolError
             If a parameter is unknown, missing or of the wrong kind, or the arrays are others.
         """
+        try:
+            checked = self.params.model_validate(params)
+        except ValidationError as error:
+            raise ProtocolError(f"Method {self.name!r}: {_describe(error)}.") from error
         found = {spec.name for spec in arrays}
         if found != self.arrays:
             raise ProtocolError(
                 f"Method {self.name!r} got the arrays {sorted(found)}, expected {sorted(self.arrays)}."
             )
-        try:
-            return self.params.model_validate(params)
-        except ValidationError as error:
-            raise ProtocolError(f"Method {self.name!r}: {_describe(error)}.") from error
+        return checked
 
 
 def find(methods: Mapping[str, Method], name: object) -> Method:

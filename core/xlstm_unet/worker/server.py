@@ -254,8 +254,11 @@ class Server:
         self._send({"type": "error", "id": number, "code": code, "message": message, "hint": hint})
 
     def _send(self, message: Mapping[str, Any], arrays: Mapping[str, Any] | None = None) -> None:
+        from xlstm_unet.worker.protocol import encode
+
+        line, payload = encode(message, arrays or {})
         try:
-            self._writer.write(message, arrays)
+            self._writer.write(line, payload)
         except OSError:  # the client is gone
             self._end(0)
 

@@ -1,0 +1,218 @@
+"""What a worker does for its front: describing, segmenting, decoding again."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from pydantic import Field
+
+from xlstm_unet.images import Image, as_image
+from xlstm_unet.nets.runtime import best_device, compute_dtype
+from xlstm_unet.segment import Segmentation
+from xlstm_unet.worker.kept import KeptResults
+from xlstm_unet.worker.protocol import Reply
+from xlstm_unet.worker.registry import Method, Params, Task
+from xlstm_unet.worker.warm import WarmModels
+from xlstm_unet.zoo import ModelEntry, list_models, load_model
+
+ModelName = Annotated[str, Field(min_length=1, max_length=4096)]
+Handle = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
+Span = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1)]]
+
+_SUMMARY = {
+    "description",
+    "dimension",
+    "input_channels",
+    "channel_names",
+    "accepts_gray",
+    "task",
+    "labels",
+    "object_diameter",
+    "spacing",
+    "spacing_unit",
+    "decoding",
+    "field_of_view",
+}
+
+
+class ModelParams(Params):
+    """Which model."""
+
+    model: ModelName
+    """Name of an embedded or own model, or the path of a bundle."""
+
+
+class ImageParams(ModelParams):
+    """A model and how to read the array ``image``."""
+
+    device: str = "auto"
+    axes: Annotated[str, Field(max_length=5)] | None = None
+    """One letter of TCZYX for each axis; None where they are plain."""
+    spacing: tuple[float, ...] | None = None
+    """Of the spatial axes, in the order Z, Y, X."""
+    unit: Literal["mm", "µm", "pixel"] = "pixel"
+    affine: tuple[tuple[float, float, float, float], ...] | None = None
+    name: Annotated[str, Field(max_length=1000)] = "image"
+    region: Annotated[tuple[Span, ...], Field(min_length=2, max_length=3)] | None = None
+    """Start and stop along each spatial axis; None: all."""
+
+
+class SegmentParams(ImageParams):
+    """Parameters of ``segment``."""
+
+    diameter: Annotated[float, Field(gt=0)] | None = None
+    """Diameter of the objects in pixels of the image; None: estimated or the model's."""
+    mirror: bool = False
+    """Average over mirrored copies: slower, a little better."""
+    keep: bool = False
+    """Keep the maps in the worker and return their handle."""
+
+
+class HandleParams(Params):
+    """A kept result."""
+
+    handle: Handle
+
+
+class DecodeParams(HandleParams):
+    """Parameters of ``decode``; None: the model's own."""
+
+    threshold: Annotated[float, Field(gt=0, lt=1)] | None = None
+    seed_height: Annotated[float, Field(gt=0, lt=1)] | None = None
+    min_size: Annotated[int, Field(ge=0)] | None = None
+
+
+class LoadParams(ModelParams):
+    """Parameters of ``load_model``."""
+
+    device: str = "auto"
+
+
+class Session:
+    """The state of a worker: loaded models and kept maps."""
+
+    def __init__(self) -> None:
+        self._models = WarmModels()
+        self._kept = KeptResults()
+
+    def describe(self) -> dict[str, Any]:
+        """Return the devices and models that there are."""
+        return {"devices": describe_devices(), "models": [summarise(entry) for entry in list_models()]}
+
+    def methods(self) -> tuple[Method, ...]:
+        """Return what this session can do."""
+        image = frozenset({"image"})
+        return (
+            Method("list_models", Params, self.list_models, lane="quick"),
+            Method("describe_model", ModelParams, self.describe_model, lane="quick"),
+            Method("load_model", LoadParams, self.load_model),
+            Method("segment", SegmentParams, self.segment, image),
+            Method("decode", DecodeParams, self.decode, lane="quick", replaces=lambda params: params.handle),
+            Method("release", HandleParams, self.release, lane="quick"),
+        )
+
+    def list_models(self, params: Params, task: Task) -> Reply:
+        """Answer with a summary of every model."""
+        return Reply({"models": [summarise(entry) for entry in list_models()]})
+
+    def describe_model(self, params: ModelParams, task: Task) -> Reply:
+        """Answer with a model's specification and card."""
+        bundle = load_model(params.model)
+        return Reply({"spec": bundle.spec.model_dump(mode="json"), "card": bundle.card})
+
+    def load_model(self, params: LoadParams, task: Task) -> Reply:
+        """Load a model ahead of the first image."""
+        return Reply({"device": str(self._models.get(params.model, params.device).device)})
+
+    def segment(self, params: SegmentParams, task: Task) -> Reply:
+        """Answer with the labels of an image."""
+        segmenter = self._models.get(params.model, params.device)
+        image = _image(params, task)
+        result = segmenter(
+            image,
+            region=_slices(params.region),
+            diameter=params.diameter,
+            keep_maps=params.keep,
+            mirror=params.mirror,
+            on_progress=task.progress,
+            cancel=task.cancelled,
+        )
+        handle = self._kept.keep(result) if params.keep else None
+        notes = list(result.notes)
+        if params.keep and handle is None:
+            notes.append("The maps are too large to be kept: segment again to change thresholds.")
+        values = {
+            "handle": handle,
+            "axes": image.label_axes,
+            "read_as": image.read_as,
+            "objects": _count(result),
+            "diameter": result.diameter,
+            "notes": notes,
+            "seconds": result.seconds,
+            "device": result.device,
+        }
+        return Reply(values, {"labels": result.labels})
+
+    def decode(self, params: DecodeParams, task: Task) -> Reply:
+        """Answer with labels decoded anew from kept maps."""
+        result: Segmentation = self._kept.get(params.handle)
+        labels = result.decode(params.threshold, params.seed_height, params.min_size)
+        return Reply({"objects": int(labels.max(initial=0))}, {"labels": labels})
+
+    def release(self, params: HandleParams, task: Task) -> Reply:
+        """Forget kept maps."""
+        return Reply({"released": self._kept.release(params.handle)})
+
+
+def describe_devices() -> list[dict[str, Any]]:
+    """Return name, description and arithmetic of every device, the one that ``auto`` means first."""
+    cpu = {"name": "cpu", "description": f"CPU, {torch.get_num_threads()} threads"}
+    devices = [
+        {"name": f"cuda:{index}", "description": torch.cuda.get_device_name(index)}
+        for index in range(torch.cuda.device_count() if torch.cuda.is_available() else 0)
+    ]
+    if torch.backends.mps.is_available():
+        devices.append({"name": "mps", "description": "Apple GPU"})
+    return [
+        {**device, "dtype": str(compute_dtype(best_device(device["name"]))).removeprefix("torch.")}
+        for device in (*devices, cpu)
+    ]
+
+
+def summarise(entry: ModelEntry) -> dict[str, Any]:
+    """Return what a front shows of a model before it is loaded."""
+    spec = {} if entry.spec is None else entry.spec.model_dump(mode="json", include=_SUMMARY)
+    return {
+        "name": entry.name,
+        "origin": entry.origin,
+        "folder": str(entry.folder),
+        "size_bytes": entry.size_bytes,
+        "problem": entry.problem,
+        **spec,
+    }
+
+
+def _image(params: ImageParams, task: Task) -> Image:
+    array, axes, read_as = task.arrays["image"], params.axes, ""
+    if axes is None:
+        plain = as_image(array, name=params.name)
+        array, axes, read_as = plain.array, plain.axes, plain.read_as
+    return Image(
+        array,
+        axes,
+        spacing=params.spacing,
+        unit=params.unit,
+        affine=None if params.affine is None else np.array(params.affine),
+        name=params.name,
+        read_as=read_as,
+    )
+
+
+def _slices(region: tuple[Span, ...] | None) -> tuple[slice, ...] | None:
+    return None if region is None else tuple(slice(*span) for span in region)
+
+
+def _count(result: Segmentation) -> int:
+    return int(result.labels.max(initial=0))
