@@ -7,7 +7,7 @@ from xlstm_unet.images.labels import read_labels, write_labels
 from xlstm_unet.images.overlay import write_overlay
 from xlstm_unet.images.prepare import Normaliser, channels_first, fit_normalisation, normalise
 from xlstm_unet.images.read import SUFFIXES, image_stem, image_suffix, list_images, read_image
-from xlstm_unet.images.resample import resample
+from xlstm_unet.images.resampling import resample
 
 __all__ = [
     "SUFFIXES",

@@ -40,7 +40,7 @@ def read_labels(path: Path | str) -> NDArray[np.int32]:
         raise ImageError(
             f"{path}: JPEG changes values and cannot hold labels.", "Save labels as TIFF or PNG."
         )
-    spread = _check_png(path)
+    _refuse_colour_png(path)
     image = read_image(path)
     array = image.array
     if image.channels > 1:
@@ -58,26 +58,24 @@ def read_labels(path: Path | str) -> NDArray[np.int32]:
         raise ImageError(
             f"{path}: labels from {low} to {high}, expected 0 to {LARGEST_LABEL}.", "Renumber them."
         )
-    return np.ascontiguousarray(array // spread, dtype=np.int32)
+    return np.ascontiguousarray(array, dtype=np.int32)
 
 
-def _check_png(path: Path) -> int:
-    """Refuse colour PNG files; return what values of fewer than 8 bits were multiplied by in decoding."""
+def _refuse_colour_png(path: Path) -> None:
     from xlstm_unet.images.png_jpeg import PNG_MAGIC, read_png_header
 
     if not path.is_file():
-        return 1
+        return
     with path.open("rb") as file:
         start = file.read(64)
     if not start.startswith(PNG_MAGIC):
-        return 1
+        return
     header = read_png_header(start, path.name)
     if header.colour in (2, 3, 6):
         raise ImageError(
             f"{path}: a {header.kind} PNG, expected label numbers.",
             "Save labels as a 16-bit gray PNG, an int32 TIFF or NIfTI.",
         )
-    return 255 // (2**header.depth - 1) if header.depth < 8 else 1
 
 
 def write_labels(path: Path | str, labels: ArrayLike, like: Image) -> None:

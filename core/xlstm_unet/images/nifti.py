@@ -47,7 +47,7 @@ def read_nifti(path: Path, name: str, limit: int | None, axes: str | None = None
         shape, dtype = file.shape, file.get_data_dtype()
         if not shape or min(shape) < 1:
             raise ImageError(f"{name}: NIfTI image of shape {shape} is empty.", "Export it again.")
-        scaled = file.header.get_slope_inter() not in ((None, None), (1.0, 0.0))
+        scaled = (file.dataobj.slope, file.dataobj.inter) != (1.0, 0.0)
         check_size(name, shape, max(dtype.itemsize, 8 if scaled else 1), limit)
         array = np.asanyarray(file.dataobj)
     except (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, zlib.error) as error:

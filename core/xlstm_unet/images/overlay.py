@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from xlstm_unet.files import atomic_path
 from xlstm_unet.images.image import Array, Image
-from xlstm_unet.images.resample import resample
+from xlstm_unet.images.resampling import resample
 
 MAX_SIDE = 2048
 """Longest side of an overlay picture in pixels; larger images are shrunk."""

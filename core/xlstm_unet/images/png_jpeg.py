@@ -63,7 +63,7 @@ def read_png_header(data: bytes, name: str) -> PngHeader:
 def read_png(data: bytes, name: str, limit: int | None, axes: str | None) -> Image:
     """Decode a PNG file: 1 to 16 bits, gray, colour or palette; alpha is dropped, palettes become colour.
 
-    Fewer than 8 bits are spread over 0 to 255.
+    Values are those in the file: 0 and 1 for one bit.
     """
     header = read_png_header(data, name)
     samples, itemsize = _PNG_SAMPLES[header.colour], 2 if header.depth == 16 else 1
@@ -83,6 +83,8 @@ def read_png(data: bytes, name: str, limit: int | None, axes: str | None) -> Ima
             "Copy or export it again.",
         ) from error
     said = f"{header.depth}-bit PNG, {header.kind}"
+    if header.colour == 0 and header.depth < 8:
+        array = array // np.uint8(255 // (2**header.depth - 1))
     if header.colour == 3:
         said += ", looked up as colour"
     return _raster(array, axes, name, said)

@@ -29,7 +29,7 @@ def read_tiff(path: Path, name: str, limit: int | None, axes: str | None = None)
     """Read the first series of a TIFF file.
 
     Axes come from OME-XML, ImageJ's or tifffile's description; a stack of pages without one is read as Z.
-    Colour samples are channels; alpha is dropped; palettes become colour; 1-bit becomes 0 and 255.
+    Colour samples are channels; alpha is dropped; palettes become colour; 1 bit becomes 0 and 1.
 
     Raises
     ------
@@ -143,7 +143,7 @@ def _named_axes(letters: str, shape: tuple[int, ...], name: str) -> str:
 
 
 def _plain_pixels(array: Array, letters: str, page: Any, name: str) -> tuple[Array, str, str]:
-    """Undo what is not a plain pixel value: palettes, single bits, inverted gray, alpha.
+    """Undo what is not a plain pixel value: palettes, single bits, alpha.
 
     ``letters`` are tifffile's axes. Returns pixels, their axes and what was done.
     """
@@ -159,11 +159,10 @@ def _plain_pixels(array: Array, letters: str, page: Any, name: str) -> tuple[Arr
             "Export it as RGB.",
         )
     if array.dtype == np.bool_:
-        array = array.astype(np.uint8) * np.uint8(255)
-        said = ", 1 bit read as 0 and 255"
-    if page.photometric == photometric.MINISWHITE and array.dtype.kind == "u":
-        array = np.iinfo(array.dtype).max - array
-        said += ", inverted since its 0 is white"
+        array = array.astype(np.uint8)
+        said = ", 1 bit read as 0 and 1"
+    if page.photometric == photometric.MINISWHITE:
+        said += ", made to be shown with 0 as white, values kept"
     if "S" in letters and any(int(sample) in _ALPHA for sample in page.extrasamples[-1:]):
         samples = letters.index("S")
         array, said = np.delete(array, -1, axis=samples), said + ", alpha dropped"
