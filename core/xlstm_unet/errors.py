@@ -61,6 +61,18 @@ class DatasetError(XLSTMUNetError):
     code = "dataset"
 
 
+class ConfigError(XLSTMUNetError):
+    """A training configuration with an unknown, missing or impossible field."""
+
+    code = "config"
+
+
+class TrainingError(XLSTMUNetError):
+    """Training that cannot go on: the loss is not finite, or a checkpoint does not fit."""
+
+    code = "training"
+
+
 class DeviceError(XLSTMUNetError):
     """A device that does not exist or ran out of memory at the smallest setting."""
 

@@ -1,0 +1,207 @@
+"""Training images on the device in one flat buffer, so that a batch of warped crops is a few gathers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import product
+from math import prod
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from xlstm_unet.errors import DatasetError, ImageError
+from xlstm_unet.images import channels_first, normalise
+from xlstm_unet.learn.dataset import Sample
+from xlstm_unet.learn.targets import instance_targets, object_diameters
+from xlstm_unet.progress import Cancel, check_cancelled
+from xlstm_unet.spec import ModelSpec
+
+_ANCHORS = 2048
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """One sample as a network sees it.
+
+    Parameters
+    ----------
+    image
+        Normalised, (C, *spatial) float32.
+    labels
+        int32, (*spatial).
+    distance
+        Normalised distance (instances) or None (classes), float32, (*spatial).
+    """
+
+    image: NDArray[np.float32]
+    labels: NDArray[np.int32]
+    distance: NDArray[np.float32] | None
+
+
+def prepare_sample(sample: Sample, spec: ModelSpec) -> Prepared:
+    """Normalise a sample and make its targets, checked against the model.
+
+    Raises
+    ------
+    DatasetError
+        If image or labels do not fit the model.
+    """
+    try:
+        image = normalise(channels_first(sample.image, spec), spec.normalisation)
+    except ImageError as error:
+        raise DatasetError(f"Sample {sample.id!r}: {error.message}", error.hint) from error
+    if spec.task == "instances":
+        return Prepared(image, sample.labels, instance_targets(sample.labels)[1])
+    if (largest := int(sample.labels.max())) > len(spec.labels):
+        raise DatasetError(
+            f"Sample {sample.id!r} has label {largest}, the model has labels 1 to {len(spec.labels)}.",
+            "Add the label to the configuration or correct the file.",
+        )
+    return Prepared(image, sample.labels, None)
+
+
+@dataclass(frozen=True)
+class Crops:
+    """A batch on the device: image (B, C, *size) float32, labels (B, *size) int64, distance or None."""
+
+    image: Tensor
+    labels: Tensor
+    distance: Tensor | None
+
+
+class Bank:
+    """Prepared samples, ready to be sampled at any coordinates.
+
+    Parameters
+    ----------
+    samples
+        Training samples.
+    spec
+        Model they are prepared for.
+    device
+        Where the buffer lies.
+    cancel
+        Asked before each sample.
+    """
+
+    def __init__(
+        self,
+        samples: Sequence[Sample],
+        spec: ModelSpec,
+        device: torch.device,
+        *,
+        cancel: Cancel | None = None,
+    ) -> None:
+        self.device = device
+        self.channels = spec.input_channels
+        values, labels, shapes, anchors, diameters, gray = [], [], [], [], [], []
+        for sample in samples:
+            check_cancelled(cancel)
+            prepared = prepare_sample(sample, spec)
+            layers = [*prepared.image] + ([] if prepared.distance is None else [prepared.distance])
+            values.append(torch.from_numpy(np.stack(layers, axis=-1).astype(np.float16)).flatten(0, -2))
+            labels.append(torch.from_numpy(prepared.labels.astype(np.int32)).flatten())
+            shapes.append(prepared.labels.shape)
+            anchors.append(_anchors(prepared.labels, instances=spec.task == "instances"))
+            sizes = object_diameters(prepared.labels) if spec.task == "instances" else np.zeros(0)
+            diameters.append(float(np.median(sizes)) if sizes.size else float("nan"))
+            gray.append(bool((prepared.image[1:] == prepared.image[0]).all()))
+        self.values = torch.cat(values).to(device)
+        self.labels = torch.cat(labels).to(device)
+        self.shapes = torch.tensor(shapes)
+        """Spatial sizes, (n, axes), on the CPU."""
+        self.anchors = anchors
+        """Coordinates of labelled pixels of each image, (k, axes), on the CPU."""
+        self.diameters = torch.tensor(diameters)
+        """Median object diameter of each image in pixels; NaN where there is none."""
+        self.gray = torch.tensor(gray)
+        """Whether all channels of an image are equal."""
+        pixels = self.shapes.prod(dim=1)
+        self._starts = (torch.cumsum(pixels, 0) - pixels).to(device)
+        self._shapes = self.shapes.to(device)
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.shapes)
+
+    def take(self, images: Tensor, coordinates: Tensor) -> Crops:
+        """Sample images at coordinates: linearly for pixels and distance, at the nearest pixel for labels.
+
+        Outside an image its mirror image goes on (an object at its border continues, as its distance does).
+
+        Parameters
+        ----------
+        images
+            Numbers of the images, (B,), int64, on the device.
+        coordinates
+            Pixel coordinates, (B, *size, axes), float32, on the device.
+        """
+        batch, *size, axes = coordinates.shape
+        shape = self._shapes[images].view(batch, *([1] * len(size)), axes)
+        start = self._starts[images].view(batch, *([1] * len(size)))
+        inside = _mirrored(coordinates, shape)
+        labels = self.labels[_flat(inside.round().long(), shape, start, (0,) * axes)].long()
+        low = inside.floor()
+        fraction = inside - low
+        corner = low.long()
+        values = torch.zeros(*labels.shape, self.values.shape[1], device=self.device)
+        for offset in product((0, 1), repeat=axes):
+            weight = torch.ones_like(fraction[..., :1])
+            for axis, step in enumerate(offset):
+                part = fraction[..., axis : axis + 1]
+                weight = weight * (part if step else 1 - part)
+            index = _flat(corner, shape, start, offset)
+            values.addcmul_(weight, self.values[index].float())
+        values = values.movedim(-1, 1)
+        image = values[:, : self.channels]
+        distance = values[:, self.channels] * (labels > 0) if values.shape[1] > self.channels else None
+        return Crops(image.contiguous(), labels, distance)
+
+
+def _anchors(labels: NDArray[np.int32], *, instances: bool) -> Tensor:
+    """Coordinates of one pixel of every object, or of `_ANCHORS` pixels spread evenly over the classes."""
+    flat = labels.ravel()
+    where = np.flatnonzero(flat)
+    order = where[np.argsort(flat[where], kind="stable")]
+    counts = np.unique(flat[where], return_counts=True)[1]
+    if not counts.size:
+        return torch.zeros(0, labels.ndim)
+    ends = np.cumsum(counts)
+    if instances:
+        picked = order[ends - (counts + 1) // 2]
+    else:
+        each = np.minimum(counts, max(1, _ANCHORS // counts.size))
+        picked = np.concatenate(
+            [
+                order[np.linspace(end - count, end - 1, number).astype(np.int64)]
+                for end, count, number in zip(ends, counts, each, strict=True)
+            ]
+        )
+    return torch.from_numpy(np.stack(np.unravel_index(picked, labels.shape), axis=-1)).float()
+
+
+def _mirrored(coordinates: Tensor, shape: Tensor) -> Tensor:
+    """Fold coordinates into an image by mirroring at its outermost pixels."""
+    last = (shape - 1).clamp(min=1).to(coordinates.dtype)
+    folded = torch.remainder(coordinates, 2 * last)
+    folded = torch.minimum(folded, 2 * last - folded)
+    return torch.minimum(folded, (shape - 1).to(coordinates.dtype))
+
+
+def _flat(coordinates: Tensor, shape: Tensor, start: Tensor, offset: Sequence[int]) -> Tensor:
+    """Index into the flat buffer of integer coordinates (..., axes) plus an offset, held inside the image."""
+    index = torch.zeros_like(start)
+    for axis, step in enumerate(offset):
+        along = coordinates[..., axis]
+        if step:
+            along = torch.minimum(along + step, shape[..., axis] - 1)
+        index = index * shape[..., axis] + along
+    return index + start
+
+
+def crop_batch(batch: int, patch: Sequence[int], crop: Sequence[int]) -> int:
+    """Return how many crops of a size hold about as many pixels as ``batch`` patches."""
+    return max(1, round(batch * prod(patch) / prod(crop)))

@@ -1,0 +1,166 @@
+"""One step after another: crops, loss, AdamW, and averaged weights."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from xlstm_unet.learn.augment import draw_warps
+from xlstm_unet.learn.bank import Bank, crop_batch
+from xlstm_unet.learn.config import TrainConfig
+from xlstm_unet.learn.intensity import change_intensity, empty_patches
+from xlstm_unet.learn.losses import Targets, instance_classes, segmentation_loss
+from xlstm_unet.nets import Network
+from xlstm_unet.nets.runtime import compute_dtype
+
+_AVERAGE_WARMUP = 10
+
+
+class Average:
+    """Exponential moving average of a network's parameters; follows faster at first.
+
+    Parameters
+    ----------
+    network
+        Network that is averaged.
+    decay
+        Largest share of the old average that a step keeps.
+    """
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.names = [name for name, _ in network.named_parameters()]
+        self.values = [parameter.detach().clone() for parameter in network.parameters()]
+
+    @torch.no_grad()
+    def update(self, network: nn.Module, step: int) -> None:
+        """Take in the parameters after step ``step`` (from 1)."""
+        decay = min(self.decay, step / (step + _AVERAGE_WARMUP))
+        torch._foreach_lerp_(self.values, [p.detach() for p in network.parameters()], 1 - decay)
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the averaged parameters by name."""
+        return dict(zip(self.names, self.values, strict=True))
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Take over averaged parameters."""
+        for name, value in zip(self.names, self.values, strict=True):
+            value.copy_(state[name])
+
+
+class BatchSource:
+    """Draws augmented batches from a bank; all random numbers come from one generator on the CPU.
+
+    Parameters
+    ----------
+    bank
+        Images.
+    modalities
+        Modality of each image, for balanced sampling.
+    config
+        Training configuration.
+    """
+
+    def __init__(self, bank: Bank, modalities: list[str], config: TrainConfig) -> None:
+        self.bank = bank
+        self.config = config
+        self.generator = torch.Generator().manual_seed(config.seed)
+        self._noise = torch.Generator(bank.device)
+        counts = {name: modalities.count(name) for name in set(modalities)}
+        weights = [counts[name] ** -config.sampling.balance for name in modalities]
+        self._weights = torch.tensor(weights, dtype=torch.float64)
+        self._crops = torch.tensor([crop.weight for crop in config.crops], dtype=torch.float64)
+
+    def draw(self) -> tuple[Tensor, Targets]:
+        """Return a batch: image (B, C, *size) float32 and its targets."""
+        config, generator = self.config, self.generator
+        crop = config.crops[int(torch.multinomial(self._crops, 1, generator=generator))]
+        batch = crop_batch(config.sampling.batch, config.model.patch_size, crop.size)
+        chosen = torch.multinomial(self._weights, batch, replacement=True, generator=generator)
+        self._noise.manual_seed(int(torch.randint(2**31, (), generator=generator)))
+        warps = draw_warps(self.bank, chosen, crop.size, config, generator)
+        coordinates = warps.coordinates(crop.size, self.bank.device)
+        crops = self.bank.take(chosen.to(self.bank.device), coordinates)
+        image, labels, distance = crops.image, crops.labels, crops.distance
+        empty = torch.rand(batch, generator=generator) < config.sampling.empty
+        if empty.any():
+            filled = (~empty).to(image.device).view(-1, *([1] * len(crop.size)))
+            image = torch.where(filled[:, None], image, empty_patches(image, self._noise))
+            labels = labels * filled
+            distance = None if distance is None else distance * filled
+        image = change_intensity(image, self.bank.gray[chosen], config.intensity, generator, self._noise)
+        classes = labels if distance is None else instance_classes(labels)
+        return image, Targets(classes, distance)
+
+
+class Optimisation:
+    """Network, optimiser and averaged weights of a training.
+
+    Parameters
+    ----------
+    network
+        Network in training mode, contiguous layout, on its device.
+    config
+        Training configuration.
+    """
+
+    def __init__(self, network: Network, config: TrainConfig) -> None:
+        self.network = network
+        self.config = config
+        self.device = next(network.parameters()).device
+        self._dtype = compute_dtype(self.device)
+        settings = config.optimiser
+        decayed = [p for p in network.parameters() if p.ndim > 1]
+        others = [p for p in network.parameters() if p.ndim <= 1]
+        self.optimiser = torch.optim.AdamW(
+            [
+                {"params": decayed, "weight_decay": settings.weight_decay},
+                {"params": others, "weight_decay": 0.0},
+            ],
+            lr=settings.learning_rate,
+            fused=self.device.type == "cuda",
+        )
+        self.average = Average(network, settings.average)
+
+    def rate(self, step: int, share: float) -> float:
+        """Learning rate of a step (from 0) at a share (0 to 1) of the training: warm-up, then cosine."""
+        settings = self.config.optimiser
+        warmup = min(1.0, (step + 1) / max(1, settings.warmup))
+        return settings.learning_rate * warmup * (1 + math.cos(math.pi * min(1.0, share))) / 2
+
+    def step(self, image: Tensor, targets: Targets, step: int, share: float) -> Tensor:
+        """Learn from one batch and return its loss, still on the device (no wait)."""
+        rate = self.rate(step, share)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        with torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32):
+            outputs = self._outputs(image)
+        loss = segmentation_loss(outputs, targets, self.config.losses)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.network.parameters(), self.config.optimiser.clip)
+        self.optimiser.step()
+        self.average.update(self.network, step + 1)
+        return loss.detach()
+
+    def _outputs(self, image: Tensor) -> list[Tensor]:
+        if len(self.config.losses.scales) > 1:
+            return self.network.forward(image, all_scales=True)
+        return [self.network.forward(image)]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return everything that the next step depends on."""
+        return {
+            "network": self.network.state_dict(),
+            "average": self.average.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over a saved state."""
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
