@@ -145,9 +145,10 @@ class Session:
             notes.append("The maps are too large to be kept: segment again to change thresholds.")
         values = {
             "handle": handle,
-            "axes": image.label_axes,
+            "axes": result.axes,
             "read_as": image.read_as,
-            "objects": _count(result),
+            "objects": int(result.labels.max(initial=0)),
+            "decoding": result.decoding.model_dump(),
             "diameter": result.diameter,
             "notes": notes,
             "seconds": result.seconds,
@@ -158,7 +159,13 @@ class Session:
     def decode(self, params: DecodeParams, task: Task) -> Reply:
         """Answer with labels decoded anew from kept maps."""
         result: Segmentation = self._kept.get(params.handle)
-        labels = result.decode(params.threshold, params.seed_height, params.min_size)
+        labels = result.decode(
+            params.threshold,
+            params.seed_height,
+            params.min_size,
+            on_progress=task.progress,
+            cancel=task.cancelled,
+        )
         return Reply({"objects": int(labels.max(initial=0))}, {"labels": labels})
 
     def release(self, params: HandleParams, task: Task) -> Reply:
@@ -212,7 +219,3 @@ def _image(params: ImageParams, task: Task) -> Image:
 
 def _slices(region: tuple[Span, ...] | None) -> tuple[slice, ...] | None:
     return None if region is None else tuple(slice(*span) for span in region)
-
-
-def _count(result: Segmentation) -> int:
-    return int(result.labels.max(initial=0))

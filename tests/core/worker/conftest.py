@@ -66,3 +66,62 @@ def make_client():
     yield make
     for client in clients:
         client.close()
+
+
+def _tiny_spec(name: str = "tiny"):
+    from xlstm_unet.spec import Label, ModelSpec, NetworkSpec, Normalisation
+
+    return ModelSpec(
+        name=name,
+        description="An untrained network.",
+        dimension=2,
+        input_channels=3,
+        accepts_gray=True,
+        task="instances",
+        labels=(Label(value=1, name="nucleus"),),
+        network=NetworkSpec(
+            variant="dense",
+            direction="paired",
+            features=(4, 8),
+            kernels=((3, 3), (3, 3)),
+            strides=((1, 1), (2, 2)),
+            encoder_blocks=(1, 1),
+            decoder_blocks=(1,),
+        ),
+        normalisation=(Normalisation(scheme="percentile"),),
+        patch_size=(64, 64),
+        object_diameter=10.0,
+    )
+
+
+@pytest.fixture(scope="session")
+def write_model():
+    """Write an untrained model below a home folder: ``write_model(home, name, seed)``."""
+    import torch
+
+    from xlstm_unet.nets import build_network
+    from xlstm_unet.zoo import write_bundle
+
+    def write(home: Path, name: str = "tiny", seed: int = 0) -> Path:
+        spec = _tiny_spec(name)
+        network = build_network(spec, generator=torch.Generator().manual_seed(seed)).eval()
+        return write_bundle(home / "models" / name, spec, network, card="# A card", licence="CC0 1.0\n")
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def home(tmp_path_factory, write_model) -> Path:
+    """A home folder with a model, a damaged one, and spaces and unicode in its path."""
+    home = tmp_path_factory.mktemp("home") / "Mein Ordner, ü und 空白"
+    write_model(home)
+    (home / "models" / "damaged").mkdir()
+    (home / "models" / "damaged" / "model.json").write_text("{")
+    return home
+
+
+@pytest.fixture(scope="session")
+def real(home):
+    """A client of a real worker that all tests share."""
+    with WorkerClient(env={**os.environ, "XLSTM_UNET_HOME": str(home), "OMP_NUM_THREADS": "1"}) as client:
+        yield client
