@@ -1,0 +1,86 @@
+"""Regions of an image, and models that need one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from xlstm_unet.errors import ImageError
+from xlstm_unet.images import Image
+from xlstm_unet.spec import ModelSpec
+
+_IN_MM = {"mm": 1.0, "µm": 1e-3}
+
+
+def region_slices(image: Image, region: Sequence[slice] | None) -> dict[str, slice]:
+    """Return a slice with start and stop for each axis but C.
+
+    Parameters
+    ----------
+    image
+        The image.
+    region
+        One slice for each spatial axis, in the order Z, Y, X; negative and missing ends count as in
+        indexing. None: all.
+
+    Raises
+    ------
+    ImageError
+        If the number of slices is another, one has a step, or the region is empty.
+    """
+    axes, shape = image.spatial_axes, image.spatial_shape
+    slices = [slice(None)] * len(axes) if region is None else list(region)
+    if len(slices) != len(axes) or not all(isinstance(s, slice) and s.step in (None, 1) for s in slices):
+        raise ImageError(
+            f"{image.name}: region is {region}, expected {len(axes)} slices without steps ({axes}).",
+            "For example (slice(0, 256), slice(0, 256)).",
+        )
+    found = {axis: slice(*s.indices(n)[:2]) for axis, s, n in zip(axes, slices, shape, strict=True)}
+    if any(s.stop <= s.start for s in found.values()):
+        text = " x ".join(f"{s.start}:{s.stop}" for s in found.values())
+        raise ImageError(
+            f"{image.name}: region {text} holds no pixel of the image of {shape}.", "Draw it on the image."
+        )
+    return {axis: found.get(axis, slice(0, image.frames)) for axis in image.label_axes}
+
+
+def crop(image: Image, window: Mapping[str, slice]) -> Image:
+    """Return a part of an image; it shares memory and does not know its place in the world."""
+    if all(image.array.shape[image.axes.index(axis)] == s.stop - s.start for axis, s in window.items()):
+        return image
+    array = image.array[tuple(window.get(axis, slice(None)) for axis in image.axes)]
+    return replace(image, array=array, affine=None, header=None)
+
+
+def check_field_of_view(image: Image, spec: ModelSpec, region: Sequence[slice] | None) -> None:
+    """Refuse an image that shows more than the model was trained to see, unless a region is given.
+
+    Where the spacing is not known the model's own is assumed.
+
+    Raises
+    ------
+    ImageError
+        With the extent found, the largest allowed, and what the model expects.
+    """
+    view = spec.field_of_view
+    if view is None or region is not None:
+        return
+    if image.spacing is not None and image.unit != "pixel":
+        spacing, unit = image.spacing, image.unit
+    elif spec.spacing is not None and spec.spacing_unit is not None:
+        spacing, unit = spec.spacing, spec.spacing_unit
+    else:
+        return
+    axes = spec.dimension
+    extent = [n * s * _IN_MM[unit] for n, s in zip(image.spatial_shape[-axes:], spacing[-axes:], strict=True)]
+    if all(found <= most for found, most in zip(extent, view.max_extent_mm, strict=True)):
+        return
+    raise ImageError(
+        f"{image.name}: the image shows {_text(extent)} mm, model {spec.name} expects {view.description} "
+        f"(usually {_text(view.extent_mm)} mm, at most {_text(view.max_extent_mm)} mm).",
+        "Give a region around it.",
+    )
+
+
+def _text(extent: Sequence[float]) -> str:
+    return " x ".join(f"{n:.4g}" for n in extent)
