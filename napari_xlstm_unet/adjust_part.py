@@ -73,7 +73,7 @@ class AdjustPart:
         self._result = result
         self._wanted = None
         state = self.state
-        if result is None or not result.outcome.handles:
+        if result is None or not result.outcome.handles or result.outcome.spec.task != "instances":
             state.available = False
             state.layer = ""
             return

@@ -11,6 +11,7 @@ from napari_xlstm_unet.qt_tools import Section, remark
 from napari_xlstm_unet.state import JobState
 
 LARGEST_MIN_SIZE = 500
+SLIDER_WIDTH = 100
 
 _TIPS = {
     "threshold": "Pixels that the model finds at least this likely belong to objects: lower finds more.",
@@ -30,7 +31,9 @@ class AdjustView(Section):
         self.seed_height = _decimal_slider(0.01, 0.6)
         self.min_size = QLabeledSlider(Qt.Orientation.Horizontal)
         self.min_size.setRange(0, LARGEST_MIN_SIZE)
-        self.reset = QPushButton("Back to the model's settings")
+        self.min_size.setMinimumWidth(SLIDER_WIDTH)
+        self.reset = QPushButton("Reset")
+        self.reset.setToolTip("Back to the model's own settings.")
         self.form.addRow(self.about)
         self.row("Threshold", self.threshold, _TIPS["threshold"])
         self.row("Seed height", self.seed_height, _TIPS["seed_height"])
@@ -65,4 +68,5 @@ def _decimal_slider(low: float, high: float) -> QLabeledDoubleSlider:
     slider.setRange(low, high)
     slider.setSingleStep(0.01)
     slider.setDecimals(2)
+    slider.setMinimumWidth(SLIDER_WIDTH)
     return slider

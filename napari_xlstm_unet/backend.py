@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any
-
-from numpy.typing import NDArray
 
 from napari_xlstm_unet.state import AUTOMATIC, DeviceInfo, ModelInfo
-from napari_xlstm_unet.task import Task
+from napari_xlstm_unet.task import Piece, Task
 from xlstm_unet.progress import OnProgress
 from xlstm_unet.spec import Decoding, ModelSpec
 from xlstm_unet.worker import Job, WorkerClient
@@ -46,7 +43,7 @@ class Backend:
     def segment(
         self,
         task: Task,
-        piece: tuple[NDArray[Any], str],
+        piece: Piece,
         *,
         model: str,
         device: str,
@@ -55,17 +52,18 @@ class Backend:
         on_progress: OnProgress,
     ) -> Job:
         """Ask for the labels of one piece; returns at once."""
-        array, axes = piece
         params = {
             "model": model,
             "device": device,
-            "axes": axes,
+            "axes": piece.axes,
             "spacing": task.spacing,
             "unit": task.pixels.unit,
+            "name": task.image_name,
+            "region": [(part.start, part.stop) for part in piece.region] if piece.region else None,
             "diameter": diameter,
             "keep": keep_maps,
         }
-        return self.client.request("segment", params, {"image": array}, on_progress)
+        return self.client.request("segment", params, {"image": piece.array}, on_progress)
 
     def decode(self, handle: str, decoding: Decoding) -> Job:
         """Ask for the labels of kept maps with other settings; returns at once."""

@@ -56,6 +56,12 @@ class Background:
                 caught = error
                 self.post(lambda: failed(caught))
             else:
-                self.post(lambda: done(result))
+                self.post(lambda: deliver(result))
+
+        def deliver(result: T) -> None:
+            try:
+                done(result)
+            except Exception as error:  # the window must learn of it, and not stay busy for ever
+                failed(error)
 
         threading.Thread(target=body, name=name, daemon=True).start()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from napari.utils.transforms import Affine
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from napari.layers import Image
@@ -86,14 +86,24 @@ def placement(layer: Image, axes: str, window: Window, factors: Sequence[float])
     keep = [place for place, axis in enumerate(axes[: layer.ndim]) if axis != "C"]
     factor = np.array([factors[place] for place in keep])
     start = np.array([window[place].start for place in keep]) * factor + (factor - 1) / 2
-    own = Affine(scale=layer.scale, translate=layer.translate, rotate=layer.rotate, shear=layer.shear)
-    own = own.set_slice(keep)
+    scale = np.asarray(layer.scale)[keep]
+    rotate = np.asarray(layer.rotate)[np.ix_(keep, keep)]
+    shear = _full_shear(np.asarray(layer.shear), layer.ndim)[np.ix_(keep, keep)]
     return {
-        "scale": own.scale * factor,
-        "translate": own.translate + own.linear_matrix @ start,
-        "rotate": own.rotate,
-        "shear": own.shear,
+        "scale": scale * factor,
+        "translate": np.asarray(layer.translate)[keep] + rotate @ shear @ (scale * start),
+        "rotate": rotate,
+        "shear": shear,
         "affine": np.asarray(layer.affine.set_slice(keep).affine_matrix),
         "units": tuple(layer.units[place] for place in keep),
         "axis_labels": tuple(layer.axis_labels[place] for place in keep),
     }
+
+
+def _full_shear(shear: NDArray[np.float64], ndim: int) -> NDArray[np.float64]:
+    """Return the matrix that a layer may give as the vector of its upper triangle."""
+    if shear.ndim == 2:
+        return shear
+    full = np.eye(ndim)
+    full[np.triu_indices(ndim, 1)] = shear
+    return full

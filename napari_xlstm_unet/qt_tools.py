@@ -10,6 +10,9 @@ from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QSizePolicy, QVBoxLay
 Call = Callable[[], None]
 
 
+LABEL_WIDTH = 78
+
+
 class MainThread(QObject):
     """Runs calls on the thread that it was made on; `post` may be called from any thread."""
 
@@ -49,13 +52,13 @@ class Section(QWidget):
         layout.addWidget(self.title)
         layout.addLayout(self.form)
 
-    def row(self, label: str, field: QWidget, tip: str = "") -> QWidget:
-        """Add a row and return its field."""
-        self.form.addRow(label, field)
-        if tip:
-            field.setToolTip(tip)
-            self.form.labelForField(field).setToolTip(tip)
-        return field
+    def row(self, label: str, field: QWidget, tip: str = "") -> None:
+        """Add a row; labels are equally wide in all sections."""
+        text = QLabel(label)
+        text.setMinimumWidth(LABEL_WIDTH)
+        self.form.addRow(text, field)
+        for widget in (text, field):
+            widget.setToolTip(tip)
 
     def show_row(self, field: QWidget, visible: bool) -> None:
         """Show or hide the row of ``field``."""

@@ -11,6 +11,7 @@ from napari.layers import Labels
 from napari.utils.colormaps import DirectLabelColormap
 from numpy.typing import NDArray
 
+from napari_xlstm_unet.geometry import Window
 from napari_xlstm_unet.task import Index, Task
 from xlstm_unet.spec import Decoding, ModelSpec
 
@@ -38,6 +39,8 @@ class Outcome:
         A copy of them that stays as the model gave it.
     handles
         Kept maps in the worker, by piece; empty when none are kept.
+    crops
+        Part of each piece's labels that belongs to the result; None for all.
     decoding
         Settings that the labels were decoded with.
     diameter
@@ -55,6 +58,7 @@ class Outcome:
     labels: NDArray[np.int32]
     snapshot: NDArray[np.int32]
     handles: dict[Index, str] = field(default_factory=dict)
+    crops: dict[Index, Window | None] = field(default_factory=dict)
     decoding: Decoding = field(default_factory=Decoding)
     diameter: float | None = None
     count: int = 0

@@ -82,9 +82,10 @@ class Run:
         for number, index in enumerate(pieces):
             self._check()
             self._tell(number, len(pieces), Progress("reading", 0, 1))
+            piece = task.read(index)
             job = self.backend.segment(
                 task,
-                task.read(index),
+                piece,
                 model=spec.name,
                 device=device,
                 diameter=diameter,
@@ -92,15 +93,16 @@ class Run:
                 on_progress=lambda step, number=number: self._tell(number, len(pieces), step),
             )
             reply = self._wait(job)
-            places[index] = reply.arrays["labels"]
+            places[index] = reply.arrays["labels"][piece.region or ...]
             if handle := reply.values.get("handle"):
                 outcome.handles[index] = handle
+                outcome.crops[index] = piece.region
             diameter = diameter or reply.values.get("diameter")
             outcome.notes += tuple(
                 note for note in reply.values.get("notes", ()) if note not in outcome.notes
             )
         outcome.diameter = diameter * task.factor if diameter else None
-        outcome.decoding = spec.decoding
+        outcome.decoding = Decoding.model_validate(reply.values.get("decoding", spec.decoding.model_dump()))
         self._complete(outcome, places)
         outcome.seconds = time.perf_counter() - started
         return outcome
@@ -121,22 +123,27 @@ class Run:
         places = outcome.task.by_piece(labels)
         for index, handle in sorted(outcome.handles.items(), key=lambda item: item[0] != first):
             self._check()
-            places[index] = self._wait(self.backend.decode(handle, decoding)).arrays["labels"]
-        fresh = replace(outcome, labels=labels, decoding=decoding)
+            found = self._wait(self.backend.decode(handle, decoding)).arrays["labels"]
+            places[index] = found[outcome.crops.get(index) or ...]
+        fresh = replace(outcome, labels=labels, decoding=decoding, count=0)
         self._complete(fresh, places)
         return fresh
 
     def _complete(self, outcome: Outcome, places: NDArray[np.int32]) -> None:
+        """Join slices where asked, number objects over all pieces, count and copy them."""
         task = outcome.task
-        dimension = task.dimension
-        if task.stitch and outcome.spec.task == "instances":
-            self._check()
-            volumes = places if "T" in task.axes else places[np.newaxis]
-            for volume in volumes:
-                volume[...] = stitch_slices(volume, cancel=self._cancelled.is_set)
-            dimension = 3
-        pieces = places.reshape(-1, *places.shape[-dimension:])
-        outcome.count = sum(int(np.count_nonzero(np.bincount(piece.ravel())[1:])) for piece in pieces)
+        if outcome.spec.task == "instances":
+            depth = task.dimension
+            if task.stitch:
+                depth = 3
+                for volume in places if "T" in task.axes else [places]:
+                    volume[...] = stitch_slices(volume, cancel=self._cancelled.is_set)
+            for index in np.ndindex(places.shape[:-depth]):
+                self._check()
+                part = places[index]
+                found = int(part.max(initial=0))
+                np.add(part, outcome.count, out=part, where=part > 0)
+                outcome.count += found
         outcome.snapshot = outcome.labels.copy()
 
     def _wait(self, job: Job) -> Any:

@@ -9,7 +9,7 @@ from napari_xlstm_unet.backend import Backend
 from napari_xlstm_unet.background import Background
 from napari_xlstm_unet.image_part import ImagePart
 from napari_xlstm_unet.model_part import ModelPart
-from napari_xlstm_unet.notify import tell_error, tell_warning
+from napari_xlstm_unet.notify import tell_error
 from napari_xlstm_unet.results import Outcome, Results
 from napari_xlstm_unet.run import Run
 from napari_xlstm_unet.state import Finish, JobState, Phase
@@ -134,8 +134,6 @@ class SegmentPart:
         if outcome.diameter is not None and self._image.state.auto_diameter:
             self._image.state.diameter = round(outcome.diameter, 1)
         self._adjust.attach(result)
-        for note in outcome.notes:
-            tell_warning(note)
         self.end(run, status=_summary(outcome))
 
     def _report(self, run: Run, fraction: float, text: str) -> None:
@@ -151,7 +149,7 @@ class SegmentPart:
 
 
 def _summary(outcome: Outcome) -> str:
-    took = f"{outcome.seconds:.1f} s"
-    if outcome.spec.task != "instances":
-        return f"Done in {took}."
-    return f"{outcome.count} object{'s' * (outcome.count != 1)} in {took}."
+    found = (
+        f"{outcome.count} object{'s' * (outcome.count != 1)}" if outcome.spec.task == "instances" else "Done"
+    )
+    return " ".join((f"{found} in {outcome.seconds:.1f} s.", *outcome.notes))

@@ -19,7 +19,29 @@ from xlstm_unet.images import Image
 Index = tuple[int, ...]
 """Place of a piece along T, and along Z for a 2D model."""
 
+LARGEST = 2**25
+"""Pixels of a plane or volume up to which it is handed over whole, for its intensities."""
+
 _ORDER = "TCZYX"
+
+
+@dataclass(frozen=True)
+class Piece:
+    """What the model is given at once.
+
+    Parameters
+    ----------
+    array
+        Pixels: channels first where there are several, then Z, Y, X.
+    axes
+        Its axes.
+    region
+        The part to segment along the spatial axes; None for all of it.
+    """
+
+    array: NDArray[Any]
+    axes: str
+    region: Window | None
 
 
 @dataclass(frozen=True)
@@ -89,21 +111,30 @@ class Task:
         """Yield the place of every piece, in order."""
         yield from product(*(range(self._length(axis)) for axis in self.piece_axes))
 
-    def read(self, index: Index) -> tuple[NDArray[Any], str]:
-        """Read one piece and return it with its axes: channels first, then Z, Y, X.
+    def read(self, index: Index) -> Piece:
+        """Read one piece.
+
+        Of an array in memory the whole plane or volume around the window is taken, unless it is huge, so that
+        intensities are scaled as for the whole image; of any other only the window is read.
 
         Raises
         ------
         ImageError
             If its values are no numbers.
         """
-        steps = dict(zip(self.piece_axes, index, strict=True))
-        single = {axis: self.window[self.axes.index(axis)].start + step for axis, step in steps.items()}
+        single = {
+            axis: self._part(axis).start + step for axis, step in zip(self.piece_axes, index, strict=True)
+        }
         if len(self.channels.indices) == 1:  # read no other channel
             single["C"] = self.channels.indices[0]
-        key = tuple(single.get(axis, part) for axis, part in zip(self.axes, self.window, strict=True))
         left = [axis for axis in self.axes if axis not in single]
-        block = np.asarray(self.array[key])
+        spatial = [axis for axis in "ZYX" if axis in left]
+        whole = {axis: slice(0, self.array.shape[self.axes.index(axis)]) for axis in spatial}
+        around = (
+            isinstance(self.array, np.ndarray) and math.prod(part.stop for part in whole.values()) <= LARGEST
+        )
+        taken = {**{axis: self._part(axis) for axis in left}, **(whole if around else {})}
+        block = np.asarray(self.array[tuple(single.get(axis, taken.get(axis)) for axis in self.axes)])
         block = block.transpose([left.index(axis) for axis in _ORDER if axis in left])
         if block.dtype.kind not in "iuf":
             raise ImageError(
@@ -112,12 +143,13 @@ class Task:
             )
         if "C" in left:
             block = self.channels.take(block)
-        axes = "".join(axis for axis in "ZYX" if axis in left)
         if block.dtype.itemsize > 4 or block.dtype == np.float16:
             block = block.astype(np.float32)
-        return np.ascontiguousarray(block, block.dtype.newbyteorder("=")), "C" * (
-            block.ndim > len(axes)
-        ) + axes
+        return Piece(
+            array=np.ascontiguousarray(block, block.dtype.newbyteorder("=")),
+            axes="C" * (block.ndim > len(spatial)) + "".join(spatial),
+            region=tuple(self._part(axis) for axis in spatial) if around else None,
+        )
 
     def read_all(self) -> Image:
         """Read the whole window with every channel, as the core's `Image`.
@@ -164,6 +196,8 @@ class Task:
                 "Choose 'Visible area', 'This slice' or a box, or raise the limit.",
             )
 
+    def _part(self, axis: str) -> slice:
+        return self.window[self.axes.index(axis)]
+
     def _length(self, axis: str) -> int:
-        part = self.window[self.axes.index(axis)]
-        return int(part.stop - part.start)
+        return int(self._part(axis).stop - self._part(axis).start)
