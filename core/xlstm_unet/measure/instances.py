@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xlstm_unet.errors import ImageError
+from xlstm_unet.measure.compact import compact_labels
 
 _THRESHOLD_STEPS = range(10, 20)
 """IoU thresholds .50, .55 to .95 in twentieths, so that they compare exactly."""
@@ -73,8 +74,8 @@ def match_instances(prediction: ArrayLike, truth: ArrayLike) -> Matches:
     ImageError
         If shapes differ or labels are no integers from 0.
     """
-    predicted, pred_labels = _compact(prediction, "prediction")
-    true, true_labels = _compact(truth, "truth")
+    predicted, pred_labels = compact_labels(prediction, "prediction")
+    true, true_labels = compact_labels(truth, "truth")
     if predicted.shape != true.shape:
         raise ImageError(
             f"Prediction of shape {predicted.shape} and truth of shape {true.shape} differ.",
@@ -150,20 +151,6 @@ def mean_scores(scores: Sequence[InstanceScores]) -> dict[str, float]:
         raise ValueError("no scores to average")
     rows = [asdict(score) for score in scores]
     return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}
-
-
-def _compact(labels: ArrayLike, what: str) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Return labels small enough to count with, and the original label of each (index 0: background)."""
-    array = np.asarray(labels)
-    if array.dtype.kind not in "iu" or (array.size and int(array.min()) < 0):
-        raise ImageError(f"Labels of the {what} have dtype {array.dtype}, expected integers from 0.")
-    largest = int(array.max()) if array.size else 0
-    if largest <= max(array.size, 2**16):
-        return array, np.arange(largest + 1, dtype=np.int64)
-    values, index = np.unique(array, return_inverse=True)
-    if values[0] != 0:
-        values, index = np.concatenate([np.zeros(1, values.dtype), values]), index + 1
-    return index.reshape(array.shape), values.astype(np.int64)
 
 
 def _counted(codes: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from xlstm_unet.files import atomic_path
 from xlstm_unet.images.image import Array, Image, Unit
+from xlstm_unet.measure.compact import compact_labels
 
 
 @dataclass(frozen=True)
@@ -62,46 +63,34 @@ def measure_objects(labels: ArrayLike, image: Image) -> list[ObjectMeasurement]:
     return measurements
 
 
-def _measure_frame(labels: Array, channels: Array, part: Image, frame: int) -> list[ObjectMeasurement]:
-    """Measure one time point: pixels sorted by label, then one reduction an object."""
-    flat = labels.ravel()
-    pixels = np.flatnonzero(flat)
-    if not pixels.size:
-        return []
-    pixels = pixels[np.argsort(flat[pixels], kind="stable")]
-    ordered = flat[pixels]
-    starts = np.concatenate([[0], np.flatnonzero(ordered[1:] != ordered[:-1]) + 1])
-    counts = np.diff(starts, append=pixels.size)
-    known = part.spacing is not None
+def _measure_frame(labels: Array, channels: Array, part: Image, frame: int) -> Iterator[ObjectMeasurement]:
+    """Measure one time point, each object in the smallest box around it."""
+    from scipy.ndimage import find_objects
+
+    compact, values = compact_labels(labels, part.name)
     steps = part.spacing if part.spacing is not None else (1.0,) * labels.ndim
-    places = np.unravel_index(pixels, labels.shape)
-    centroids = np.stack(
-        [np.add.reduceat(place, starts) / counts * step for place, step in zip(places, steps, strict=True)],
-        axis=1,
-    )
-    values = [channel.ravel()[pixels] for channel in channels]
-    means = _by_channel([np.add.reduceat(v.astype(np.float64), starts) / counts for v in values])
-    lowest = _by_channel([np.minimum.reduceat(v, starts) for v in values])
-    highest = _by_channel([np.maximum.reduceat(v, starts) for v in values])
-    return [
-        ObjectMeasurement(
-            label=int(ordered[start]),
+    for index, box in enumerate(find_objects(compact), start=1):
+        if box is None:
+            continue
+        mask = compact[box] == index
+        count = int(np.count_nonzero(mask))
+        area = count * math.prod(steps)
+        intensity = channels[(slice(None), *box)][:, mask]
+        yield ObjectMeasurement(
+            label=int(values[index]),
             frame=frame,
-            pixels=int(count),
-            area=int(count) * math.prod(steps),
-            centroid=tuple(centroids[i].tolist()),
-            equivalent_diameter=_diameter(int(count) * math.prod(steps), labels.ndim),
-            mean_intensity=tuple(means[i].tolist()),
-            min_intensity=tuple(lowest[i].tolist()),
-            max_intensity=tuple(highest[i].tolist()),
-            unit=part.unit if known else "pixel",
+            pixels=count,
+            area=area,
+            centroid=tuple(
+                float((side.start + place.mean()) * step)
+                for side, place, step in zip(box, np.nonzero(mask), steps, strict=True)
+            ),
+            equivalent_diameter=_diameter(area, labels.ndim),
+            mean_intensity=tuple(intensity.mean(axis=1, dtype=np.float64).tolist()),
+            min_intensity=tuple(map(float, intensity.min(axis=1))),
+            max_intensity=tuple(map(float, intensity.max(axis=1))),
+            unit=part.unit if part.spacing is not None else "pixel",
         )
-        for i, (start, count) in enumerate(zip(starts, counts, strict=True))
-    ]
-
-
-def _by_channel(columns: list[Array]) -> NDArray[np.float64]:
-    return np.stack(columns, axis=1).astype(np.float64)
 
 
 def _diameter(area: float, dimension: int) -> float:

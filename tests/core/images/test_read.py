@@ -11,7 +11,7 @@ import pytest
 import tifffile
 
 from xlstm_unet.errors import ImageError
-from xlstm_unet.images import image_stem, image_suffix, list_images, read_image
+from xlstm_unet.images import image_stem, image_suffix, list_images, read_image, read_labels
 
 
 @pytest.mark.parametrize(
@@ -106,6 +106,15 @@ def test_every_real_image_reads(data):
     assert shapes["hist_pink_he.png"] == "CYX"
     assert shapes["fluo_small.png"] == "YX"
     assert shapes["hippocampus_125.nii.gz"] == "ZYX"
+
+
+def test_every_real_image_has_labels_and_a_licence(data):
+    licences = (data / "LICENSES.md").read_text(encoding="utf-8")
+    for path in data.glob("*/images/*"):
+        assert f"`{path.parents[1].name}/{path.name}`" in licences
+        labels = read_labels(path.parents[1] / "labels" / path.name)
+        assert labels.shape == read_image(path).label_shape
+        assert labels.max() > 0
 
 
 @pytest.mark.parametrize("module", ["images", "measure"])
