@@ -111,7 +111,7 @@ class _Method:
 
     @classmethod
     def load(
-        cls, model: str, device: str, tile: tuple[int, ...] | None, diameter: float | None, mirror: bool
+        cls, model: str, device: str, tile: int | tuple[int, ...] | None, diameter: float | None, mirror: bool
     ) -> Self:
         from xlstm_unet.segment import Segmenter
         from xlstm_unet.zoo import load_model

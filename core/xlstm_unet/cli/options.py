@@ -29,7 +29,7 @@ AxesOption = Annotated[
 ]
 
 
-def parse_tile(text: str | None) -> tuple[int, ...] | None:
+def parse_tile(text: str | None) -> int | tuple[int, ...] | None:
     """Return the tile size that ``--tile`` says.
 
     Raises
@@ -42,4 +42,4 @@ def parse_tile(text: str | None) -> tuple[int, ...] | None:
     parts = text.replace("x", ",").split(",")
     if not all(part.strip().isdecimal() and int(part) > 0 for part in parts) or len(parts) > 3:
         raise typer.BadParameter(f"{text!r} is not a size such as 512 or 64,128,128", param_hint="--tile")
-    return tuple(int(part) for part in parts)
+    return int(parts[0]) if len(parts) == 1 else tuple(int(part) for part in parts)

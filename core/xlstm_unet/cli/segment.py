@@ -189,10 +189,8 @@ def _segment_file(segmenter: Segmenter, path: Path, settings: _Settings, show: O
 
 
 def _describe(segmentation: Segmentation, labels: Any, read_as: str) -> dict[str, Any]:
-    import numpy as np
-
     return {
-        "objects": int(np.count_nonzero(np.bincount(labels.ravel())[1:])),
+        **_count(segmentation, labels),
         "seconds": round(segmentation.seconds, 3),
         "device": segmentation.device,
         "diameter": segmentation.diameter,
@@ -201,12 +199,31 @@ def _describe(segmentation: Segmentation, labels: Any, read_as: str) -> dict[str
     }
 
 
+def _count(segmentation: Segmentation, labels: Any) -> dict[str, Any]:
+    import numpy as np
+
+    counts = np.zeros(int(labels.max()) + 1, dtype=np.int64)
+    for plane in labels:
+        counts += np.bincount(plane.ravel(), minlength=len(counts))
+    if segmentation.spec.task == "instances":
+        return {"objects": int(np.count_nonzero(counts[1:]))}
+    found = {label.name: label.value for label in segmentation.spec.labels}
+    pixels = {name: int(counts[value]) if value < len(counts) else 0 for name, value in found.items()}
+    return {"pixels": pixels}
+
+
+def _found(result: dict[str, Any]) -> str:
+    if "objects" in result:
+        return f"{result['objects']} objects"
+    return ", ".join(f"{name} {count}" for name, count in result["pixels"].items())
+
+
 def _print_summary(results: list[dict[str, Any]]) -> None:
     done = [result for result in results if "error" not in result]
     if done:
         print_table(
-            ("Image", "Objects", "Seconds", "Labels"),
-            [(Path(r["image"]).name, r["objects"], r["seconds"], r["labels"]) for r in done],
+            ("Image", "Found", "Seconds", "Labels"),
+            [(Path(r["image"]).name, _found(r), r["seconds"], r["labels"]) for r in done],
         )
     for result in done:
         for note in result["notes"]:

@@ -1,0 +1,155 @@
+"""``train``: a bundle from images with labels; cancelled and resumed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xlstm_unet.zoo import read_bundle
+
+Invoke = Callable[..., Any]
+
+CONFIG = """
+data_licence = "CC0-1.0 (BBBC038)"
+
+[model]
+name = "any"
+dimension = 2
+input_channels = 3
+accepts_gray = true
+task = "instances"
+labels = [{ value = 1, name = "nucleus" }]
+normalisation = [{ scheme = "percentile" }]
+patch_size = [32, 32]
+
+[model.network]
+variant = "bot"
+features = [4, 8]
+kernels = [[3, 3], [3, 3]]
+strides = [[1, 1], [2, 2]]
+encoder_blocks = [1, 1]
+decoder_blocks = [1]
+
+[sampling]
+batch = 2
+
+[optimiser]
+steps = 4
+warmup = 1
+
+[validation]
+interval = 2
+max_images = 1
+thresholds = [0.5]
+seed_heights = [0.15]
+min_sizes = [0]
+"""
+
+
+@pytest.fixture
+def config(tmp_path: Path) -> Path:
+    path = tmp_path / "config.toml"
+    path.write_text(CONFIG)
+    return path
+
+
+@pytest.fixture
+def dataset(tmp_path: Path, data: Path) -> Path:
+    """Two small images to train on and one to validate on."""
+    folder = tmp_path / "data set"
+    for split, names in (("train", ("fluo_small", "hist_pink_he")), ("val", ("fluo_tissue",))):
+        for kind in ("images", "labels"):
+            (folder / split / kind).mkdir(parents=True)
+            for name in names:
+                shutil.copy(data / "nuclei" / kind / f"{name}.png", folder / split / kind)
+    return folder
+
+
+def test_training_writes_a_bundle(invoke: Invoke, config: Path, dataset: Path, tmp_path: Path) -> None:
+    done = invoke(
+        "train", dataset, "--name", "mine", "--config", config, "--output", tmp_path / "run", "--json"
+    )
+    assert done.exit_code == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["folder"] == str(tmp_path / "run" / "mine")
+    assert report["steps"] == 4
+    bundle = read_bundle(report["folder"])
+    assert bundle.spec.name == "mine"
+    assert "2 images of data set" in bundle.card
+    assert 'license: "cc0-1.0"' in bundle.card
+    assert "BBBC038" in bundle.licence
+    replay = bundle.read_replay()
+    assert replay is not None
+    assert replay.check
+    assert {patch.id for patch in replay.train} == {"fluo_small", "hist_pink_he"}
+    assert (
+        "Use it with"
+        in invoke(
+            "train", dataset, "--name", "mine", "--config", config, "--output", tmp_path / "two", "--steps", 1
+        ).stdout
+    )
+
+
+def test_a_second_run_in_the_folder_is_refused(
+    invoke: Invoke, config: Path, dataset: Path, tmp_path: Path
+) -> None:
+    command = ("train", dataset, "--name", "mine", "--config", config, "--output", tmp_path / "run")
+    assert invoke(*command, "--steps", 1).exit_code == 0
+    done = invoke(*command, "--steps", 1)
+    assert done.exit_code == 1
+    assert "holds a training already" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["--name", "x"], 2, "--recipe or --config"),
+        (["--name", "x", "--recipe", "nuclei", "--config", "c.toml"], 2, "--recipe or --config"),
+        (["--name", "x", "--recipe", "nuclei", "--steps", "1", "--minutes", "1"], 2, "--minutes or --steps"),
+        (["--name", "../x", "--recipe", "nuclei"], 1, "--name is '../x'"),
+        (["--name", "x", "--recipe", "nucleii"], 1, "nuclei"),
+        (["--name", "x", "--config", "missing.toml"], 1, "cannot be read"),
+        (["--name", "x", "--recipe", "nuclei"], 1, "is not a folder"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else None,
+)
+def test_bad_options(invoke: Invoke, tmp_path: Path, options: list[str], code: int, message: str) -> None:
+    done = invoke("train", tmp_path / "no data", *options, "--output", tmp_path / "run")
+    assert done.exit_code == code
+    assert message in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="needs POSIX signals")
+def test_cancelled_and_resumed(config: Path, dataset: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "xlstm_unet.cli", "train", dataset, "--name", "mine", "--config", config]
+    command += ["--output", tmp_path / "run", "--steps", "60"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment
+    )
+    best = tmp_path / "run" / "best.pt"
+    deadline = time.monotonic() + 60
+    while not best.exists() and time.monotonic() < deadline and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130, errors
+    assert not (tmp_path / "run" / "mine").exists()
+    assert not list((tmp_path / "run").glob(".partial*"))
+    done = subprocess.run(
+        [*command, "--resume"], capture_output=True, text=True, env=environment, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert read_bundle(tmp_path / "run" / "mine").spec.name == "mine"
