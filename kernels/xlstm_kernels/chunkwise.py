@@ -2,140 +2,174 @@
 
 A sequence is cut into blocks, a block into G chunks of L tokens. Inside a chunk the cell is a small masked
 product; chunks exchange states (DH x DH and a normaliser DH), all of a block at once; blocks pass the last state on.
-Notation in shapes: N = batch * heads, T = G * L tokens of the block, D = head width.
+Shapes: N = batch * heads sequences, R = G * N rows (chunk by chunk), T = G * L tokens of the block, D = head width.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from xlstm_kernels.blocks import (
+    block_plan,
+    blocks,
+    from_rows,
+    gates_to_rows,
+    padded,
+    put,
+    rows_to_gates,
+    sequences,
+    take,
+    to_rows,
+    work_dtype,
+)
 from xlstm_kernels.dense import EPS
-from xlstm_kernels.gates import Gates, full_decay, scan_gates, split_decay, stabiliser_gradient
-
-BLOCK_ELEMENTS = 1 << 18
-"""Target size of one tensor of a block (N * T * D), so that a block's tensors stay in a core's cache."""
+from xlstm_kernels.gates import (
+    Gates,
+    full_decay,
+    scan_gates,
+    split_decay,
+    stabiliser_gradient,
+    suffix_sum,
+)
 
 
 class State(NamedTuple):
-    """What a block hands to the next: matrix state, normaliser state, stabiliser (or their gradients)."""
+    """What a block hands to the next, or its gradient."""
 
-    matrix: Tensor  # [N, D, D]
-    vector: Tensor  # [N, D]
-    m: Tensor  # [N]
+    memory: Tensor
+    """Matrix state, then normaliser state [N, D * D + D]."""
+    m: Tensor
+    """Stabiliser [N], float64; of its gradient two forms [2, N], see `backward_block`."""
 
 
 def initial_state(rows: int, width: int, like: Tensor) -> State:
-    """State before the first token."""
+    """State before the first token of ``rows`` sequences."""
     m = torch.full((rows,), -torch.inf, dtype=torch.float64, device=like.device)
-    return State(like.new_zeros(rows, width, width), like.new_zeros(rows, width), m)
-
-
-def zero_gradient(state: State) -> State:
-    """Gradient of the state after the last token; that of m is kept twice, [2, N], see `backward_block`."""
-    m = torch.zeros_like(state.m)
-    return State(torch.zeros_like(state.matrix), torch.zeros_like(state.vector), torch.stack([m, m]))
+    return State(like.new_zeros(rows, width * width + width), m)
 
 
 class Chunks(NamedTuple):
-    """A block made ready for products: decays folded into q and k, states before every chunk."""
+    """A block made ready for products: decays folded into q and k.
+
+    Where the decays inside chunks are split into factors, the q and k that see each other are also those that
+    read and write the state. Where they are not, ``decay`` holds them.
+    """
 
     gates: Gates
-    q: Tensor  # [N, G, L, D] scaled; times the target factor where decays are split
-    k: Tensor  # [N, G, L, D] times the source factor where decays are split
-    v: Tensor  # [N, G, L, D]
-    decay: Tensor | None  # [N, G, L, L] where decays are not split
-    q_state: Tensor  # [N, G, L, D] what reads the state
-    k_state: Tensor  # [N, G, L, D] what writes the state
-    read: Tensor  # [N, G, 1] the state before a chunk, as q_state reads it
-    write: Tensor  # [N, G, 1] what k_state writes, as the state after the chunk counts it
-    q_factor: Tensor  # [N, G, L, 1] from q to the intra-chunk q
-    k_factor: Tensor  # [N, G, L, 1]
-    q_state_factor: Tensor  # [N, G, L, 1]
-    k_state_factor: Tensor  # [N, G, L, 1]
+    q: Tensor  # [R, L, D]
+    k: Tensor  # [R, L, D]
+    v: Tensor  # [R, L, D]
+    decay: Tensor | None  # [R, L, L]
+    q_state: Tensor  # [R, L, D] what reads the state before the chunk
+    k_state: Tensor  # [R, L, D] what writes the state after the chunk
+    read: Tensor  # [N, G, 1] scale of the state before a chunk, as q_state reads it, float64
+    write: Tensor  # [N, G, 1] scale of what k_state writes, in the state after the chunk, float64
+    across: (
+        Tensor  # [N, G, 1] decay of the state before a chunk, as q_state reads it, to that after it, float64
+    )
+    q_factor: Tensor  # [R, L, 1] from the caller's q to q
+    k_factor: Tensor  # [R, L, 1]
+    q_state_factor: Tensor  # [R, L, 1]
+    k_state_factor: Tensor  # [R, L, 1]
+
+    def transfer(self) -> Tensor:
+        """How what the chunks write becomes what the chunks read, [N, G + 1, G + 1].
+
+        Columns are the state before the block, then what each chunk writes; rows the state before each chunk as it
+        is read, then the state after the block.
+        """
+        one = torch.ones_like(self.read[:, :1])
+        decays = self.gates.decays() * torch.cat([self.read, one], 1)
+        return (decays * torch.cat([one, self.write], 1).mT).to(self.q.dtype)
 
 
-def prepare(tokens: tuple[Tensor, ...], m_in: Tensor, chunk: int) -> Chunks:
-    """Scan the gates of a block and fold them into q and k: tokens are q, k, v [N, T, D], i, f [N, T]."""
-    q, k, v, i, f = tokens
-    gates = scan_gates(i, f, m_in, chunk)
-    rows, _, width = q.shape
-    scale = width**-0.5
-    q, k, v = (x.view(rows, -1, chunk, width) for x in (q, k, v))
-    work = q.dtype
+def prepare(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, m_in: Tensor, chunk: int) -> Chunks:
+    """Scan the gates of a block and fold them into q and k (tokens [B, T, NH, D] strided, gates [B, T, NH])."""
+    gates = scan_gates(sequences(i), sequences(f), m_in, chunk)
+    work, scale = q.dtype, q.shape[-1] ** -0.5
     factors = split_decay(gates)
+    values = _scaled(v, None, chunk)
     if factors is not None:
         target, source, reference = factors
-        q_factor = (target * scale).to(work).unsqueeze(-1)
-        k_factor = source.to(work).unsqueeze(-1)
-        read = torch.exp(gates.start - reference).to(work)
-        ends = gates.local[..., -1] + reference - gates.end
-        scaled_q, scaled_k = q * q_factor, k * k_factor
+        q_factor, k_factor = gates_to_rows(target * scale, work), gates_to_rows(source, work)
+        write = torch.exp(gates.local[..., -1:] + reference - gates.end)
+        read = torch.exp(gates.start - reference)
+        inner_q, inner_k = _scaled(q, q_factor, chunk), _scaled(k, k_factor, chunk)
         return Chunks(
-            gates, scaled_q, scaled_k, v.contiguous(), None, scaled_q, scaled_k,
-            read.unsqueeze(-1), ends.exp().to(work).unsqueeze(-1), q_factor, k_factor, q_factor, k_factor,
+            gates, inner_q, inner_k, values, None, inner_q, inner_k,
+            read, write, write, q_factor, k_factor, q_factor, k_factor,
         )  # fmt: skip
-    reads = torch.exp(gates.local + gates.start.unsqueeze(-1) - gates.m).to(work).unsqueeze(-1) * scale
-    writes = gates.local[..., -1:] - gates.local + gates.i - gates.end.unsqueeze(-1)
-    writes = writes.exp().to(work).unsqueeze(-1)
-    one = q.new_ones(rows, q.shape[1], 1)
-    scales = q.new_full((rows, q.shape[1], chunk, 1), scale)
+    reads = gates_to_rows(torch.exp(gates.local + gates.start - gates.m) * scale, work)
+    writes = gates_to_rows(torch.exp(gates.local[..., -1:] - gates.local + gates.i - gates.end), work)
+    across = torch.exp(gates.local[..., -1:] + gates.start - gates.end)
+    one, ones = torch.ones_like(across), torch.ones_like(writes)
     return Chunks(
-        gates, (q * scale).contiguous(), k.contiguous(), v.contiguous(), full_decay(gates).to(work),
-        q * reads, k * writes, one, one, scales, torch.ones_like(scales), reads, writes,
+        gates, _scaled(q, ones * scale, chunk), _scaled(k, ones, chunk), values,
+        full_decay(gates).transpose(0, 1).to(work).reshape(-1, chunk, chunk),
+        _scaled(q, reads, chunk), _scaled(k, writes, chunk),
+        one, one, across, ones * scale, ones, reads, writes,
     )  # fmt: skip
 
 
-def chunk_states(c: Chunks, state: State) -> tuple[Tensor, Tensor, State]:
-    """States before every chunk, matrix [N, G, D, D] and normaliser [N, G, D], and the state after the block."""
-    work = c.q.dtype
-    rows, groups, _, width = c.q.shape
-    updates = torch.empty(rows, groups, width * width + width, dtype=work, device=c.q.device)
-    matrices = updates[..., : width * width].view(rows, groups, width, width)
-    torch.mul(c.k_state.mT @ c.v, c.write.unsqueeze(-1), out=matrices)
-    torch.mul(c.k_state.sum(-2), c.write, out=updates[..., width * width :])
-    before = torch.cat([state.matrix.flatten(1), state.vector], -1).unsqueeze(1)
-    carried = c.gates.block_decay(state.m).to(work).unsqueeze(-1) * before
-    after = torch.baddbmm(carried, c.gates.chunk_decay().to(work), updates)
-    states = torch.cat([before, after[:, :-1]], 1)
-    last = State(
-        after[:, -1, : width * width].view(rows, width, width),
-        after[:, -1, width * width :],
-        c.gates.end[:, -1],
-    )
-    matrix = states[..., : width * width].view(rows, groups, width, width)
-    return matrix, states[..., width * width :], last
+def _scaled(x: Tensor, factor: Tensor | None, chunk: int) -> Tensor:
+    """Bring tokens to rows [R, L, D], times the factor [R, L, 1]."""
+    view = to_rows(x, chunk)
+    out = torch.empty(view.shape, dtype=x.dtype, device=x.device)
+    if factor is None:
+        out.copy_(view)
+    else:
+        torch.mul(view, factor.view(*view.shape[:-1], 1), out=out)
+    return out.view(-1, *view.shape[-2:])
+
+
+def chunk_states(c: Chunks, state: State) -> tuple[Tensor, State]:
+    """States before every chunk, as they are read [G, N, D * D + D], and the state after the block."""
+    rows, size = state.memory.shape
+    width = c.q.shape[-1]
+    written = torch.empty(c.gates.bounds.shape[1], rows, size, dtype=c.q.dtype, device=c.q.device)
+    written[0] = state.memory
+    matrix, vector = split_memory(written[1:], width)
+    torch.bmm(c.k_state.mT, c.v, out=matrix)
+    torch.sum(c.k_state, 1, out=vector)
+    states = torch.empty_like(written)
+    torch.bmm(c.transfer(), written.transpose(0, 1), out=states.transpose(0, 1))
+    return states[:-1], State(states[-1], c.gates.bounds[:, -1])
+
+
+def split_memory(memory: Tensor, width: int) -> tuple[Tensor, Tensor]:
+    """View states [G, N, D * D + D] as matrices [R, D, D] and normalisers [R, D]."""
+    square = width * width
+    flat = memory.flatten(0, 1)
+    return flat[:, :square].unflatten(1, (width, width)), flat[:, square:]  # type: ignore[no-untyped-call]
 
 
 def intra_weights(c: Chunks) -> Tensor:
-    """Weights of the tokens of a chunk for one another, P [N, G, L (t), L (s)]."""
-    weights = c.q @ c.k.mT
+    """Weights of the tokens of a chunk for one another, P [R, L (t), L (s)]."""
+    weights = torch.bmm(c.q, c.k.mT)
     return weights.tril_() if c.decay is None else weights.mul_(c.decay)
 
 
 def forward_block(c: Chunks, state: State) -> tuple[Tensor, Tensor, State]:
-    """Cell over one block: h [N, T, D], the signed normaliser [N, T] and the state after the block."""
+    """Cell over one block, before the division: numerator [R, L, D], signed normaliser [R, L], next state."""
     weights = intra_weights(c)
-    matrix, vector, last = chunk_states(c, state)
-    matrix, vector = matrix * c.read.unsqueeze(-1), vector * c.read
-    h = weights @ c.v
-    h += c.q_state @ matrix
-    normaliser = weights.sum(-1).add_((c.q_state @ vector.unsqueeze(-1)).squeeze(-1))
-    h /= denominator(normaliser, c.gates.m).unsqueeze(-1)
-    return h.flatten(1, 2), normaliser.flatten(1, 2), last
+    states, last = chunk_states(c, state)
+    matrix, vector = split_memory(states, c.q.shape[-1])
+    numerator = torch.bmm(weights, c.v).baddbmm_(c.q_state, matrix)
+    normaliser = weights.sum(-1).add_(torch.bmm(c.q_state, vector.unsqueeze(-1)).squeeze(-1))
+    return numerator, normaliser, last
 
 
-def denominator(normaliser: Tensor, m: Tensor) -> Tensor:
-    """Return ``max(|s|, exp(-m)) + eps``; infinite, so that h is 0, where exp(-m) overflows."""
-    return torch.maximum(normaliser.abs(), torch.exp(-m).to(normaliser.dtype)).add_(EPS)
+def floor_of(c: Chunks) -> Tensor:
+    """Least value of the normaliser, ``exp(-m)`` [R, L]; infinite, so that h is 0, where it overflows."""
+    return gates_to_rows(torch.exp(-c.gates.m), c.q.dtype).squeeze(-1)
 
 
 def backward_block(
     c: Chunks, state: State, dh: Tensor, h: Tensor, normaliser: Tensor, f: Tensor, grad: State
-) -> tuple[tuple[Tensor, ...], State]:
+) -> tuple[tuple[Tensor, Tensor, Tensor, Tensor, Tensor], State]:
     """Gradient of one block.
 
     Parameters
@@ -143,9 +177,9 @@ def backward_block(
     c, state
         The block as prepared, and the state before it.
     dh, h
-        Output gradient and output [N, T, D].
+        Output gradient and output [R, L, D].
     normaliser
-        Signed normaliser [N, T].
+        Signed normaliser [R, L].
     f
         Forget gate pre-activations [N, T].
     grad
@@ -154,7 +188,7 @@ def backward_block(
     Returns
     -------
     tuple
-        (dq, dk, dv [N, T, D], di, df [N, T] float64) and the gradient of the state before the block.
+        (dq, dk, dv [R, L, D], di, df [N, T] float64) and the gradient of the state before the block.
 
     Notes
     -----
@@ -162,55 +196,48 @@ def backward_block(
     also minus the sum of a whole row of ``P * dP``, which carries the very rounding errors that the dominating
     source of the row collects: led back to that source's input gate it cancels them, so ``di`` uses this.
     """
-    rows, groups, chunk = c.q.shape[:3]
-    dh, h, normaliser = (x.reshape(rows, groups, chunk, *x.shape[2:]) for x in (dh, h, normaliser))
-    den = denominator(normaliser, c.gates.m)
+    rows, width = grad.memory.shape[0], c.q.shape[-1]
+    floor = floor_of(c)
+    den = torch.maximum(normaliser.abs(), floor).add_(EPS)
     output = (dh * h).sum(-1)
     d_den = -output / den
     d_num = dh / den.unsqueeze(-1)
-    above = normaliser.abs() > torch.exp(-c.gates.m).to(normaliser.dtype)
+    above = normaliser.abs() > floor
     d_norm = (d_den * normaliser.sign() * above).unsqueeze(-1)
 
-    matrix, vector, _ = chunk_states(c, state)
-    d_matrix, d_vector, grad_in, through = _state_gradients(c, state, matrix, vector, d_num, d_norm, grad)
-    read_vector = (vector * c.read).unsqueeze(-2)
-    dq_state = (d_num @ (matrix * c.read.unsqueeze(-1)).mT).addcmul_(d_norm, read_vector)
-    dk_state = (c.v @ d_matrix.mT).add_(d_vector.unsqueeze(-2))
+    states, _ = chunk_states(c, state)
+    matrix, vector = split_memory(states, width)
+    d_written, d_memory = _state_gradients(c, d_num, d_norm, grad.memory)
+    d_matrix, d_vector = split_memory(d_written, width)
+    dq_state = torch.bmm(d_num, matrix.mT).addcmul_(d_norm, vector.unsqueeze(1))
+    dk_state = torch.bmm(c.v, d_matrix.mT).add_(d_vector.unsqueeze(1))
 
     weights = intra_weights(c)
-    dv = weights.mT @ d_num
-    dv += c.k_state @ d_matrix
-    d_weights = (d_num @ c.v.mT).add_(d_norm)
+    dv = torch.bmm(weights.mT, d_num).baddbmm_(c.k_state, d_matrix)
+    d_weights = torch.bmm(d_num, c.v.mT).add_(d_norm)
     pairs = weights.mul_(d_weights)
     d_scores = d_weights.tril_() if c.decay is None else d_weights.mul_(c.decay)
-    dq, dk = d_scores @ c.k, d_scores.mT @ c.q
-    from_state = (dq_state * c.q_state).sum(-1).double()
-    to_state = (dk_state * c.k_state).sum(-1).double()
+    dq, dk = torch.bmm(d_scores, c.k), torch.bmm(d_scores.mT, c.q)
+    from_state = rows_to_gates((dq_state * c.q_state).sum(-1), rows)
+    to_state = rows_to_gates((dk_state * c.k_state).sum(-1), rows)
     if c.decay is None:
         dq, dk = dq.add_(dq_state).mul_(c.q_factor), dk.add_(dk_state).mul_(c.k_factor)
     else:
         dq = dq.mul_(c.q_factor).addcmul_(dq_state, c.q_state_factor)
         dk = dk.addcmul_(dk_state, c.k_state_factor)
 
-    row = pairs.sum(-1).double() + from_state
-    below = torch.where(above, 0.0, output * (1.0 - EPS / den))
-    dm = torch.stack([EPS * d_den.double(), below - row]).flatten(2)
-    dm, landed, m_carry = stabiliser_gradient(c.gates, dm, grad.m)
-    di = (pairs.sum(-2).double() + to_state).flatten(1) + landed[1]
-    steps = _decay_gradient(pairs, from_state, to_state) + through.unsqueeze(-1)
-    own = torch.arange(dm.shape[-1], device=dm.device) == c.gates.source
-    steps = steps.flatten(1) + suffix_sum(dm[0] - landed[0]).masked_fill_(own, 0.0)
-    df = steps * torch.sigmoid(-f.double())
-    return (dq.flatten(1, 2), dk.flatten(1, 2), dv.flatten(1, 2), di, df), grad_in._replace(m=m_carry)
-
-
-def suffix_sum(x: Tensor) -> Tensor:
-    """Sum from each element of the last axis to its end."""
-    return x.flip(-1).cumsum(-1).flip(-1)
+    row = rows_to_gates(pairs.sum(-1), rows) + from_state
+    below = rows_to_gates(torch.where(above, 0.0, output * (1.0 - EPS / den)), rows)
+    dm = torch.stack([EPS * rows_to_gates(d_den, rows), below - row]).flatten(2)
+    passing, landed, d_m = stabiliser_gradient(c.gates, dm, grad.m)
+    di = (rows_to_gates(pairs.sum(-2), rows) + to_state).flatten(1) + landed
+    through = (d_written * states).sum(-1).double().mT.unsqueeze(-1) * (c.across / c.write)
+    steps = (_decay_gradient(pairs, from_state, to_state) + through).flatten(1) + passing
+    return (dq, dk, dv, di, steps * torch.sigmoid(-f.double())), State(d_memory, d_m)
 
 
 def _decay_gradient(pairs: Tensor, from_state: Tensor, to_state: Tensor) -> Tensor:
-    """Gradient of each log forget gate, but for what passes the whole chunk.
+    """Gradient of each log forget gate [N, G, L], but for what passes the whole chunk.
 
     A gate r decays every pair (t, s) with ``s < r <= t``. Those pairs alone are added up: the difference of the
     sums over all targets and over all sources would lose everything where gates are strong.
@@ -218,88 +245,29 @@ def _decay_gradient(pairs: Tensor, from_state: Tensor, to_state: Tensor) -> Tens
     Parameters
     ----------
     pairs
-        ``P * dP`` inside the chunk [N, G, L (t), L (s)].
+        ``P * dP`` inside the chunk [R, L (t), L (s)].
     from_state, to_state
         The same for pairs of a target with the state before the chunk, and of a source with the state after it
         [N, G, L].
     """
     size = pairs.shape[-1]
     earlier = torch.ones(size, size, dtype=pairs.dtype, device=pairs.device).triu_(1)
-    inside = (pairs @ earlier).tril_().sum(-2).double()
-    inside += suffix_sum(from_state)
+    inside = rows_to_gates((pairs @ earlier).tril_().sum(-2), from_state.shape[0])
+    inside = inside + suffix_sum(from_state)
     inside[..., 1:] += to_state[..., :-1].cumsum(-1)
     return inside
 
 
-def _state_gradients(
-    c: Chunks, state: State, matrix: Tensor, vector: Tensor, d_num: Tensor, d_norm: Tensor, grad: State
-) -> tuple[Tensor, Tensor, State, Tensor]:
-    """Gradients that pass through the states.
-
-    Returns
-    -------
-    tuple
-        Gradient of what every chunk writes, matrix [N, G, D, D] and vector [N, G, D]; gradient of the state
-        before the block; and of the log decay of the state across every chunk [N, G], float64.
-    """
-    work = c.q.dtype
-    rows, groups, _, width = c.q.shape
-    square = width * width
-    direct = torch.empty(rows, groups, square + width, dtype=work, device=c.q.device)
-    d_read = c.q_state.mT @ d_num
-    torch.mul(d_read, c.read.unsqueeze(-1), out=direct[..., :square].view(rows, groups, width, width))
-    torch.mul((c.q_state * d_norm).sum(-2), c.read, out=direct[..., square:])
-    after = torch.cat([grad.matrix.flatten(1), grad.vector], -1)
-    decay = c.gates.chunk_decay().to(work)
-    d_after = decay[:, -1, :].unsqueeze(-1) * after.unsqueeze(1)
-    d_after[:, :-1].baddbmm_(decay[:, :-1, :-1].mT, direct[:, 1:])
-    into = c.gates.block_decay(state.m).to(work)
-    before = into[:, -1:] * after + direct[:, 0]
-    before += torch.bmm(into[:, None, :-1], direct[:, 1:]).squeeze(1)
-    states = torch.cat([matrix.flatten(2), vector], -1)
-    through = (d_after * states).sum(-1).double() * torch.exp(
-        c.gates.local[..., -1] + c.gates.start - c.gates.end
-    )
-    writes = d_after * c.write
-    grad_in = State(before[:, :square].view(rows, width, width), before[:, square:], grad.m)
-    return writes[..., :square].view(rows, groups, width, width), writes[..., square:], grad_in, through
-
-
-def block_plan(rows: int, size: int, width: int) -> tuple[int, int]:
-    """Tokens per block and per chunk for sequences of ``size`` tokens."""
-    chunk = min(size, 32 if width <= 64 else 64)
-    groups = max(1, min(16, BLOCK_ELEMENTS // max(1, rows * chunk * width), -(-size // chunk)))
-    return groups * chunk, chunk
-
-
-def blocks(size: int, length: int, reverse: bool) -> Iterator[slice]:
-    """Blocks of a sequence in the order of the scan."""
-    for first in range(0, size, length):
-        last = min(first + length, size)
-        yield slice(size - last, size - first) if reverse else slice(first, last)
-
-
-def take(x: Tensor, where: slice, length: int, reverse: bool, work: torch.dtype | None) -> Tensor:
-    """Cut tokens out of (B, S, NH, ...), order them by the scan, pad with zeros: [B * NH, length, ...]."""
-    part = x[:, where].transpose(1, 2)
-    part = part.flip(2) if reverse else part
-    part = part if work is None else part.to(work)
-    missing = length - part.shape[2]
-    if missing:
-        part = torch.cat([part, part.new_zeros(*part.shape[:2], missing, *part.shape[3:])], 2)
-    return part.flatten(0, 1)
-
-
-def put(out: Tensor, where: slice, values: Tensor, reverse: bool) -> None:
-    """Write [B * NH, length, ...] into (B, S, NH, ...): the inverse of `take`."""
-    count = out[:, where].shape[1]
-    values = values.view(out.shape[0], out.shape[2], *values.shape[1:])[:, :, :count]
-    out[:, where] = (values.flip(2) if reverse else values).transpose(1, 2)
-
-
-def work_dtype(q: Tensor) -> torch.dtype:
-    """Arithmetic for tokens of this dtype."""
-    return torch.float64 if q.dtype == torch.float64 else torch.float32
+def _state_gradients(c: Chunks, d_num: Tensor, d_norm: Tensor, d_last: Tensor) -> tuple[Tensor, Tensor]:
+    """Gradient of what every chunk writes [G, N, D * D + D] and of the state before the block [N, D * D + D]."""
+    direct = torch.empty(c.gates.bounds.shape[1], *d_last.shape, dtype=c.q.dtype, device=c.q.device)
+    matrix, vector = split_memory(direct[:-1], c.q.shape[-1])
+    torch.bmm(c.q_state.mT, d_num, out=matrix)
+    torch.sum(c.q_state * d_norm, 1, out=vector)
+    direct[-1] = d_last
+    written = torch.empty_like(direct)
+    torch.bmm(c.transfer().mT, direct.transpose(0, 1), out=written.transpose(0, 1))
+    return written[1:], written[0]
 
 
 def mlstm_forward(
@@ -313,13 +281,11 @@ def mlstm_forward(
     state = initial_state(batch * heads, width, q.new_empty(0, dtype=work))
     length, chunk = block_plan(batch * heads, size, width)
     for where in blocks(size, length, reverse):
-        tokens = -(-(where.stop - where.start) // chunk) * chunk
-        parts = (take(x, where, tokens, reverse, work) for x in (q, k, v))
-        gates = (take(x, where, tokens, reverse, None) for x in (i, f))
-        c = prepare((*parts, *gates), state.m, chunk)
+        c = _load(q, k, v, i, f, where, reverse, state.m, chunk)
         part, signed, state = forward_block(c, state)
-        put(h, where, part, reverse)
-        put(normaliser, where, signed, reverse)
+        part /= torch.maximum(signed.abs(), floor_of(c)).add_(EPS).unsqueeze(-1)
+        put(h, where, from_rows(part, batch, heads), reverse)
+        put(normaliser, where, from_rows(signed.unsqueeze(-1), batch, heads).squeeze(-1), reverse)
     return h, normaliser
 
 
@@ -339,24 +305,38 @@ def mlstm_backward(
     work = work_dtype(q)
     length, chunk = block_plan(batch * heads, size, width)
     order = list(blocks(size, length, reverse))
-
-    def load(where: slice, m_in: Tensor) -> tuple[Chunks, int]:
-        tokens = -(-(where.stop - where.start) // chunk) * chunk
-        parts = (take(x, where, tokens, reverse, work) for x in (q, k, v))
-        gates = (take(x, where, tokens, reverse, None) for x in (i, f))
-        return prepare((*parts, *gates), m_in, chunk), tokens
-
     states = [initial_state(batch * heads, width, q.new_empty(0, dtype=work))]
     for where in order[:-1]:
-        c, _ = load(where, states[-1].m)
-        states.append(chunk_states(c, states[-1])[2])
-    grads = tuple(torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v, i, f))
-    grad = zero_gradient(states[-1])
+        c = _load(q, k, v, i, f, where, reverse, states[-1].m, chunk)
+        states.append(chunk_states(c, states[-1])[1])
+    dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
+    di, df = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (i, f))
+    grad = State(torch.zeros_like(states[0].memory), states[0].m.new_zeros(2, batch * heads))
     for where, state in zip(reversed(order), reversed(states), strict=True):
-        c, tokens = load(where, state.m)
-        d_out, out, signed = (take(x, where, tokens, reverse, work) for x in (dh, h, normaliser))
-        gate = take(f, where, tokens, reverse, None)
+        c = _load(q, k, v, i, f, where, reverse, state.m, chunk)
+        tokens = padded(where, chunk)
+        d_out, out = (_scaled(take(x, where, tokens, reverse).to(work), None, chunk) for x in (dh, h))
+        signed = _scaled(take(normaliser, where, tokens, reverse).unsqueeze(-1), None, chunk).squeeze(-1)
+        gate = sequences(take(f, where, tokens, reverse))
         parts, grad = backward_block(c, state, d_out, out, signed, gate, grad)
-        for whole, part in zip(grads, parts, strict=True):
-            put(whole, where, part, reverse)
-    return grads  # type: ignore[return-value]
+        for whole, part in zip((dq, dk, dv), parts[:3], strict=True):
+            put(whole, where, from_rows(part, batch, heads), reverse)
+        for whole, part in zip((di, df), parts[3:], strict=True):
+            put(whole, where, part.view(batch, heads, tokens).transpose(1, 2), reverse)
+    return dq, dk, dv, di, df
+
+
+def _load(
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    i: Tensor,
+    f: Tensor,
+    where: slice,
+    reverse: bool,
+    m_in: Tensor,
+    chunk: int,
+) -> Chunks:
+    tokens, work = padded(where, chunk), work_dtype(q)
+    q, k, v = (take(x, where, tokens, reverse).to(work) for x in (q, k, v))
+    return prepare(q, k, v, take(i, where, tokens, reverse), take(f, where, tokens, reverse), m_in, chunk)

@@ -21,31 +21,37 @@ FACTOR_RANGE = 60.0
 
 
 class Gates(NamedTuple):
-    """Scanned gates of one block: N sequences (batch and heads), G chunks of L tokens.
+    """Scanned gates of one block: N sequences (batch and heads), G chunks of L tokens."""
 
-    ``local`` is the sum of log forget gates from the chunk's start, inclusive; ``m`` the stabiliser
-    ``m_t = max(m_(t-1) + log f_t, i_t)``; ``source`` the token of the block whose input gate ``m_t`` goes
-    back to, -1 for one before the block; ``start`` and ``end`` the stabiliser before and at the end of each
-    chunk; ``total`` the sum of log forget gates from the block's start to each chunk's end.
-    """
+    i: Tensor
+    """Input gates [N, G, L]."""
+    local: Tensor
+    """Sum of log forget gates from the chunk's start, inclusive [N, G, L]."""
+    m: Tensor
+    """Stabiliser ``m_t = max(m_(t-1) + log f_t, i_t)`` [N, G, L]."""
+    bounds: Tensor
+    """Stabiliser before the block and at the end of each chunk [N, G + 1]."""
+    totals: Tensor
+    """Sum of log forget gates from the block's start to where ``bounds`` are [N, G + 1]."""
+    source: Tensor
+    """Token whose input gate each m_t goes back to, counted from 1; 0 for one before the block [N, G * L]."""
 
-    i: Tensor  # [N, G, L]
-    local: Tensor  # [N, G, L]
-    m: Tensor  # [N, G, L]
-    source: Tensor  # [N, G * L]
-    start: Tensor  # [N, G]
-    end: Tensor  # [N, G]
-    total: Tensor  # [N, G]
+    @property
+    def start(self) -> Tensor:
+        """Stabiliser before each chunk [N, G, 1]."""
+        return self.bounds[:, :-1, None]
 
-    def chunk_decay(self) -> Tensor:
-        """Decay from the state after chunk j to that after chunk c, [N, G (c), G (j)], zero for j > c."""
-        level = self.total - self.end
+    @property
+    def end(self) -> Tensor:
+        """Stabiliser at the end of each chunk [N, G, 1]."""
+        return self.bounds[:, 1:, None]
+
+    def decays(self) -> Tensor:
+        """Decay from the state at bound j to that at bound c, [N, G + 1 (c), G + 1 (j)], zero for j > c."""
+        level = self.totals - self.bounds
         decay = level.unsqueeze(-1) - level.unsqueeze(-2)
-        return torch.exp(decay).tril_()
-
-    def block_decay(self, m_in: Tensor) -> Tensor:
-        """Decay from the state before the block to the state after each chunk, [N, G]."""
-        return torch.exp(self.total + m_in.unsqueeze(-1) - self.end)
+        decay.diagonal(dim1=-2, dim2=-1).zero_()  # where the state before the block does not exist: inf - inf
+        return decay.exp_().tril_()
 
 
 def scan_gates(i: Tensor, f: Tensor, m_in: Tensor, chunk: int) -> Gates:
@@ -60,19 +66,16 @@ def scan_gates(i: Tensor, f: Tensor, m_in: Tensor, chunk: int) -> Gates:
     chunk
         L.
     """
-    rows = i.shape[0]
-    i = i.double().clamp_min(RESET)
+    rows, size = i.shape
+    i = i.double().clamp_min_(RESET) if i.dtype != torch.float64 else i.clamp_min(RESET)
     log_f = F.logsigmoid(f.double()).clamp_min_(RESET)
-    total = log_f.cumsum(-1)
-    best, source = (i - total).cummax(-1)
-    before = m_in.unsqueeze(-1)
-    source = source.masked_fill_(before > best, -1)
-    m = total + torch.maximum(best, before)
-    m_chunks, ends = m.view(rows, -1, chunk), total.view(rows, -1, chunk)[..., -1]
-    end = m_chunks[..., -1].contiguous()
-    start = torch.cat([before, end[:, :-1]], -1)
+    totals = log_f.new_zeros(rows, size + 1)
+    total = torch.cumsum(log_f, -1, out=totals[:, 1:])
+    bounds, source = torch.cat([m_in.unsqueeze(-1), i - total], -1).cummax(-1)
+    bounds += totals
+    m = bounds[:, 1:].reshape(rows, -1, chunk)
     local = log_f.view(rows, -1, chunk).cumsum(-1)
-    return Gates(i.view(rows, -1, chunk), local, m_chunks, source, start, end, ends.contiguous())
+    return Gates(i.view(rows, -1, chunk), local, m, bounds[:, ::chunk], totals[:, ::chunk], source[:, 1:])
 
 
 def split_decay(gates: Gates) -> tuple[Tensor, Tensor, Tensor] | None:
@@ -81,17 +84,16 @@ def split_decay(gates: Gates) -> tuple[Tensor, Tensor, Tensor] | None:
     Returns
     -------
     tuple or None
-        target [N, G, L], source [N, G, L] and their logarithmic reference [N, G] (the state before a chunk
+        target [N, G, L], source [N, G, L] and their logarithmic reference [N, G, 1] (the state before a chunk
         counts with ``exp(start - reference)``); None for gates so extreme that a factor would leave float32.
     """
-    reference = torch.maximum(gates.start, gates.i[..., 0])
-    target = gates.local - gates.m + reference.unsqueeze(-1)
-    source = gates.i - gates.local - reference.unsqueeze(-1)
-    for factor in (target, source):
-        low, high = torch.aminmax(factor)
-        if low < -FACTOR_RANGE or high > FACTOR_RANGE:
-            return None
-    return target.exp_(), source.exp_(), reference
+    reference = torch.maximum(gates.start, gates.i[..., :1])
+    factors = torch.stack([gates.local - gates.m + reference, gates.i - gates.local - reference])
+    low, high = torch.aminmax(factors)
+    if low.item() < -FACTOR_RANGE or high.item() > FACTOR_RANGE:
+        return None
+    target, source = factors.exp_()
+    return target, source, reference
 
 
 def full_decay(gates: Gates) -> Tensor:
@@ -107,18 +109,25 @@ def stabiliser_gradient(gates: Gates, dm: Tensor, carry: Tensor) -> tuple[Tensor
     Parameters
     ----------
     dm
-        Gradient of each m_t [K, N, G * L], float64 (overwritten).
+        Gradient of each m_t [2, N, G * L], float64 (overwritten): what the log forget gates use, and what the
+        input gates use (the same but for rounding, see `xlstm_kernels.chunkwise.backward_block`).
     carry
-        Gradient of the stabiliser after the block [K, N].
+        Gradient of the stabiliser after the block [2, N].
 
     Returns
     -------
     tuple of Tensor
-        ``dm`` with the carry in, the gradient it leaves at each source's input gate [K, N, G * L], and the
-        gradient of the stabiliser before the block [K, N].
+        Gradient of the log forget gates and of the input gates [N, G * L], and of the stabiliser before the
+        block [2, N].
     """
     dm[..., -1] += carry
-    kinds, rows, size = dm.shape
-    landed = dm.new_zeros(kinds, rows, size + 1)
-    landed.scatter_add_(-1, (gates.source + 1).expand(kinds, rows, size), dm)
-    return dm, landed[..., 1:], landed[..., 0]
+    _, rows, size = dm.shape
+    landed = dm.new_zeros(2, rows, size + 1).scatter_add_(-1, gates.source.expand(2, rows, size), dm)
+    own = gates.source == torch.arange(1, size + 1, device=dm.device)
+    passing = suffix_sum(dm[0] - landed[0, :, 1:]).masked_fill_(own, 0.0)
+    return passing, landed[1, :, 1:], landed[..., 0]
+
+
+def suffix_sum(x: Tensor) -> Tensor:
+    """Sum from each element of the last axis to its end."""
+    return x.flip(-1).cumsum(-1).flip(-1)

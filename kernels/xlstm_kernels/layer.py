@@ -13,6 +13,7 @@ from xlstm_kernels.weights import CONV_KERNEL, NORM_EPS, ViLWeights
 def vil_layer_plain(x: Tensor, w: ViLWeights, reverse: bool = False, *, backend: str = "auto") -> Tensor:
     """``x + layer(norm(x))``, every step a torch operation. Parameters as in `vil_layer`."""
     heads = w.heads
+    w = ViLWeights(*(part.to(x.dtype) for part in w))
     tokens = F.layer_norm(x, x.shape[-1:], 1.0 + w.norm, None, NORM_EPS)
     m, z = F.linear(tokens, w.proj_up).chunk(2, -1)
     a = F.silu(directed_conv(m, w.conv_weight, w.conv_bias, reverse))

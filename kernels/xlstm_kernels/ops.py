@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from xlstm_kernels import chunkwise
+from xlstm_kernels.blocks import work_dtype
 
 
 @torch.library.custom_op("xlstm_kernels::mlstm_torch", mutates_args=())
@@ -20,7 +21,7 @@ def mlstm_torch(
 
 @mlstm_torch.register_fake
 def _(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, reverse: bool) -> tuple[Tensor, Tensor]:
-    return q.new_empty(q.shape), q.new_empty(i.shape, dtype=chunkwise.work_dtype(q))
+    return q.new_empty(q.shape), q.new_empty(i.shape, dtype=work_dtype(q))
 
 
 @torch.library.custom_op("xlstm_kernels::mlstm_torch_backward", mutates_args=())

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
+from xlstm_kernels.backend import select
+from xlstm_kernels.blocks import work_dtype
+from xlstm_kernels.cpu_layer import vil_forward
+from xlstm_kernels.folding import fold
 from xlstm_kernels.layer import vil_layer_plain
 from xlstm_kernels.weights import ViLWeights
 
@@ -14,7 +19,8 @@ def vil_layer(x: Tensor, w: ViLWeights, *, reverse: bool = False, backend: str =
     Parameters
     ----------
     x
-        Tokens (B, S, C) in any strides.
+        Tokens (B, S, C) in any strides. Products with the large weights are computed in its dtype, gates, states
+        and norms in float32 at least.
     w
         Weights, as in the released network (see `ViLWeights`).
     reverse
@@ -34,4 +40,7 @@ def vil_layer(x: Tensor, w: ViLWeights, *, reverse: bool = False, backend: str =
     """
     if x.ndim != 3 or x.shape[-1] != w.norm.shape[0]:
         raise ValueError(f"x has shape {tuple(x.shape)}, expected (B, S, C) with C = {w.norm.shape[0]}")
+    learning = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *w))
+    if select(backend, x).name == "torch" and not learning:
+        return vil_forward(x, fold(w, work_dtype(x), x.dtype), reverse)
     return vil_layer_plain(x, w, reverse, backend=backend)
