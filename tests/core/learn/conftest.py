@@ -1,0 +1,50 @@
+"""Small trainings for the tests of learning."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from xlstm_unet.learn import Dataset, TrainConfig, open_dataset
+
+
+@pytest.fixture(scope="session")
+def nuclei(data: Path) -> Dataset:
+    """Seven real images, one of each modality; one of them is kept for validation."""
+    return open_dataset(data / "nuclei")
+
+
+@pytest.fixture
+def tiny_fields() -> dict[str, Any]:
+    """Fields of a configuration that takes a fraction of a second a step."""
+    return {
+        "model": {
+            "name": "tiny",
+            "dimension": 2,
+            "input_channels": 3,
+            "accepts_gray": True,
+            "task": "instances",
+            "labels": [{"value": 1, "name": "nucleus"}],
+            "normalisation": [{"scheme": "percentile"}],
+            "patch_size": [64, 64],
+            "network": {
+                "variant": "bot",
+                "features": [8, 16, 16],
+                "kernels": [[3, 3]] * 3,
+                "strides": [[1, 1], [2, 2], [2, 2]],
+                "encoder_blocks": [1, 1, 1],
+                "decoder_blocks": [1, 1],
+            },
+        },
+        "sampling": {"batch": 2, "crops": [{"size": [64, 64]}, {"size": [32, 64]}]},
+        "optimiser": {"steps": 12, "warmup": 3},
+        "validation": {"interval": 4},
+    }
+
+
+@pytest.fixture
+def tiny(tiny_fields: dict[str, Any]) -> TrainConfig:
+    """The configuration of those fields."""
+    return TrainConfig.model_validate(tiny_fields)
