@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,23 @@ from xlstm_unet.learn import Dataset, TrainConfig, open_dataset
 def nuclei(data: Path) -> Dataset:
     """Seven real images, one of each modality; one of them is kept for validation."""
     return open_dataset(data / "nuclei")
+
+
+@pytest.fixture(scope="session")
+def pair_folder(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Data set of two of these images, the smallest."""
+    folder = tmp_path_factory.mktemp("pair") / "nuclei"
+    for part in ("images", "labels"):
+        (folder / part).mkdir(parents=True)
+        for name in ("fluo_small", "hist_purple_on_white"):
+            shutil.copy(data / "nuclei" / part / f"{name}.png", folder / part)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pair(pair_folder: Path) -> Dataset:
+    """Two real images, one for training and one for validation."""
+    return open_dataset(pair_folder)
 
 
 @pytest.fixture
