@@ -190,14 +190,15 @@ import numpy as np
 from xlstm_unet.worker.client import WorkerClient
 
 client = WorkerClient()
-image = np.random.default_rng(0).integers(0, 255, (1500, 1500), np.uint8)
+image = np.random.default_rng(0).integers(0, 255, (3000, 3000), np.uint8)
 job = client.request("segment", {"model": "tiny", "diameter": 10}, {"image": image})
 while client.pid is None:
     time.sleep(0.001)
 print(client.pid, flush=True)
 if sys.argv[1] == "computing":
-    while job.progress is None:
+    while job.progress is None and not job.done:
         time.sleep(0.01)
+assert not job.error, job.error
 print("now", flush=True)
 time.sleep(60)
 """
@@ -208,11 +209,13 @@ def seconds_to_end(home, stage, delay_s, wait_until, is_running) -> float:
     environment = {**os.environ, "XLSTM_UNET_HOME": str(home), "OMP_NUM_THREADS": "1"}
     command = [sys.executable, "-c", PARENT, stage]
     with subprocess.Popen(command, stdout=subprocess.PIPE, env=environment) as process:
-        worker = int(process.stdout.readline())
-        process.stdout.readline()
-        time.sleep(delay_s)
-        assert is_running(worker)
-        process.kill()
+        try:
+            worker = int(process.stdout.readline())
+            assert process.stdout.readline() == b"now\n"
+            time.sleep(delay_s)
+            assert is_running(worker)
+        finally:
+            process.kill()
         return wait_until(lambda: not is_running(worker), 30)
 
 
@@ -223,6 +226,7 @@ def test_worker_ends_with_its_killed_parent(home, stage, wait_until, is_running)
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.skipif(sys.platform == "win32", reason="reads /proc")
 def test_worker_ends_with_its_killed_parent_twenty_times_of_twenty(home, wait_until, is_running):
     chance = random.Random(0)
