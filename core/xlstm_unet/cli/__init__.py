@@ -6,6 +6,7 @@ Exit codes: 0 done; 1 an error, or at least one file that failed; 2 wrong usage;
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from typing import NoReturn
@@ -21,5 +22,16 @@ def main() -> NoReturn:
         app()
     except KeyboardInterrupt:
         print("Cancelled.", file=sys.stderr)
-        sys.exit(130)
+        _exit_cancelled()
+    except SystemExit as stop:
+        if stop.code == 130:
+            _exit_cancelled()
+        raise
     sys.exit(0)
+
+
+def _exit_cancelled() -> NoReturn:
+    """Exit at once: Python itself would end by the signal where Ctrl-C came while it ran ``exec``."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(130)

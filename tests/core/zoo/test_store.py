@@ -97,5 +97,5 @@ def test_listing_needs_no_torch() -> None:
 
 def test_load_gives_a_segmenter(home: Path, data: Path) -> None:
     segment = xu.load("tiny", device="cpu")
-    image = xu.read_image(data / "nuclei" / "images" / "fluo_small.png")
-    assert segment(image).labels.shape == image.spatial_shape
+    image = xu.read_image(data / "nuclei" / "images" / "fluo_small.png").array[:70, :50]
+    assert segment(image).labels.shape == (70, 50)
