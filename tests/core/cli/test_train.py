@@ -67,7 +67,7 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def dataset(tmp_path_factory: pytest.TempPathFactory, data: Path) -> Path:
     """Corners of two images to train on and of one to validate on."""
     folder = tmp_path_factory.mktemp("training") / "data set"
-    for split, names in (("train", ("fluo_small", "hist_pink_he")), ("val", ("fluo_tissue",))):
+    for split, names in (("train", ("fluo_small", "hist_pink_he")), ("val", ("hist_purple_on_white",))):
         for kind in ("images", "labels"):
             (folder / split / kind).mkdir(parents=True)
             for name in names:
@@ -103,7 +103,7 @@ def test_the_bundle(trained: dict[str, Any]) -> None:
     assert "BBBC038" in bundle.licence
     replay = bundle.read_replay()
     assert replay is not None
-    assert {patch.id for patch in replay.check} == {"fluo_tissue"}
+    assert {patch.id for patch in replay.check} == {"hist_purple_on_white"}
     assert {patch.id for patch in replay.train} == {"fluo_small", "hist_pink_he"}
 
 
