@@ -17,8 +17,11 @@ from xlstm_unet.progress import Cancel
 from xlstm_unet.segment.predictor import Predictor
 from xlstm_unet.segment.segmentation import decode_maps
 
-AS_IS = (0.7, 1.4)
-"""Factors between model diameter and found diameter for which the image is not resampled."""
+AS_IS = (0.4, 2.5)
+"""Factors from found diameter to the model's within which an image is not resampled.
+
+Models are trained over scales of 0.5 to 2 around a spread of diameters; nearer than this resampling only blurs.
+"""
 
 _OTHER_SCALES = (0.5, 2.0, 0.25)
 _FEWEST = 3
