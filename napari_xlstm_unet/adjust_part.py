@@ -101,7 +101,7 @@ class AdjustPart:
     def reset(self) -> None:
         """Go back to the model's own settings."""
         if self._result is not None:
-            own = self._result.outcome.spec.decoding
+            own = self._result.outcome.own_decoding
             self.adjust(threshold=own.threshold, seed_height=own.seed_height, min_size=own.min_size)
 
     def _next(self) -> None:

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
+OPACITY = 0.5
+"""Of new result layers: the image stays visible underneath."""
+
 KEY = "xlstm_unet"
 """Where the plugin's own facts lie in a layer's metadata."""
 
@@ -43,6 +46,8 @@ class Outcome:
         Part of each piece's labels that belongs to the result; None for all.
     decoding
         Settings that the labels were decoded with.
+    own_decoding
+        The model's own settings, for this image.
     diameter
         Object diameter used, in pixels of the first level; None when the model does not scale by it.
     count
@@ -60,6 +65,7 @@ class Outcome:
     handles: dict[Index, str] = field(default_factory=dict)
     crops: dict[Index, Window | None] = field(default_factory=dict)
     decoding: Decoding = field(default_factory=Decoding)
+    own_decoding: Decoding = field(default_factory=Decoding)
     diameter: float | None = None
     count: int = 0
     notes: tuple[str, ...] = ()
@@ -136,6 +142,7 @@ class Results:
         layer = Labels(
             outcome.labels,
             name=f"{task.image_name} - {outcome.spec.name}",
+            opacity=OPACITY,
             metadata={KEY: facts(outcome)},
             **task.placement,
             **_appearance(outcome.spec),

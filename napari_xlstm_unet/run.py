@@ -102,7 +102,7 @@ class Run:
                 note for note in reply.values.get("notes", ()) if note not in outcome.notes
             )
         outcome.diameter = diameter * task.factor if diameter else None
-        outcome.decoding = Decoding.model_validate(reply.values.get("decoding", spec.decoding.model_dump()))
+        outcome.decoding = outcome.own_decoding = Decoding.model_validate(reply.values["decoding"])
         self._complete(outcome, places)
         outcome.seconds = time.perf_counter() - started
         return outcome

@@ -12,7 +12,7 @@ from xlstm_unet.spec import Decoding, Label, ModelSpec, NetworkSpec, Normalisati
 from xlstm_unet.zoo import write_bundle
 
 
-def spec(name: str, dimension: int, task: str, channels: int = 1) -> ModelSpec:
+def make_spec(name: str, dimension: int, task: str, channels: int = 1) -> ModelSpec:
     return ModelSpec(
         name=name,
         description="An untrained network for tests.",
@@ -21,7 +21,10 @@ def spec(name: str, dimension: int, task: str, channels: int = 1) -> ModelSpec:
         task=task,
         labels=[Label(value=1, name="nucleus")]
         if task == "instances"
-        else [Label(value=1, name="left", color=(255, 0, 0)), Label(value=2, name="right", color=(0, 0, 255))],
+        else [
+            Label(value=1, name="left", color=(255, 0, 0)),
+            Label(value=2, name="right", color=(0, 0, 255)),
+        ],
         network=NetworkSpec(
             variant="dense",
             direction="paired",
@@ -47,7 +50,7 @@ def main(home: Path) -> None:
             ("pair", 2, "instances", 2),
         ]
     ):
-        made = spec(name, dimension, task, channels)
+        made = make_spec(name, dimension, task, channels)
         network = build_network(made, generator=torch.Generator().manual_seed(number)).eval()
         write_bundle(home / "models" / name, made, network, card="", licence="CC0 1.0\n")
 
