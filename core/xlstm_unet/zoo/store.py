@@ -91,9 +91,12 @@ def find_model(name_or_path: str | Path) -> Path:
         return Path(name)
     names = sorted({entry.name for entry in list_models()})
     nearest = difflib.get_close_matches(name, names, n=1)
+    if nearest:
+        hint = f"Did you mean {nearest[0]!r}?"
+    else:
+        hint = "Give one of these names or a model's folder." if names else "Give a model's folder."
     raise ModelNotFoundError(
-        f"There is no model {name!r}; there {'are ' + ', '.join(names) if names else 'is none yet'}.",
-        f"Did you mean {nearest[0]!r}?" if nearest else "Give one of these names or a model's folder.",
+        f"There is no model {name!r}; there {'are ' + ', '.join(names) if names else 'is none yet'}.", hint
     )
 
 
