@@ -465,7 +465,8 @@ def test_close_ends_jobs_processes_and_descriptors(make_client, practice_command
 def test_shutdown(client, wait_until, is_running):
     first = client.start()["pid"]
     client.request("shutdown").result(5)
-    wait_until(lambda: not is_running(first))
+    wait_until(lambda: client.pid is None)
+    assert not is_running(first)
     assert_works(client)
 
 

@@ -190,7 +190,7 @@ import numpy as np
 from xlstm_unet.worker.client import WorkerClient
 
 client = WorkerClient()
-image = np.random.default_rng(0).integers(0, 255, (3000, 3000), np.uint8)
+image = np.random.default_rng(0).integers(0, 255, (1500, 1500), np.uint8)
 job = client.request("segment", {"model": "tiny", "diameter": 10}, {"image": image})
 while client.pid is None:
     time.sleep(0.001)
