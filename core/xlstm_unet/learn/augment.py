@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from xlstm_unet.learn.bank import Bank
+from xlstm_unet.learn.bank import Bank, send
 from xlstm_unet.learn.config import Geometry, TrainConfig
 
 _CONTROL_SPACING = 64
@@ -40,9 +40,9 @@ class Warps:
         grid = torch.stack(torch.meshgrid(*lines, indexing="ij"), dim=-1)[None]
         if self.control.numel():
             mode = "bicubic" if axes == 2 else "trilinear"
-            control = self.control.to(device)
+            control = send(self.control, device)
             grid = grid + interpolate(control, size=size, mode=mode, align_corners=True).movedim(1, -1)
-        matrix, centre = self.matrix.to(device), self.centre.to(device)
+        matrix, centre = send(self.matrix, device), send(self.centre, device)
         warped = torch.einsum("bij,b...j->b...i", matrix, grid.expand(len(matrix), *size, axes))
         return warped + centre.view(-1, *([1] * axes), axes)
 

@@ -22,27 +22,13 @@ from xlstm_unet.spec import ModelSpec
 _ANCHORS = 2048
 
 
-@dataclass(frozen=True)
-class Prepared:
-    """One sample as a network sees it.
+def network_input(sample: Sample, spec: ModelSpec) -> NDArray[np.float32]:
+    """Normalise a sample for a model, after checking that image and labels fit it.
 
-    Parameters
-    ----------
-    image
-        Normalised, (C, *spatial) float32.
-    labels
-        int32, (*spatial).
-    distance
-        Normalised distance (instances) or None (classes), float32, (*spatial).
-    """
-
-    image: NDArray[np.float32]
-    labels: NDArray[np.int32]
-    distance: NDArray[np.float32] | None
-
-
-def prepare_sample(sample: Sample, spec: ModelSpec) -> Prepared:
-    """Normalise a sample and make its targets, checked against the model.
+    Returns
+    -------
+    numpy.ndarray
+        (C, *spatial), float32.
 
     Raises
     ------
@@ -53,14 +39,12 @@ def prepare_sample(sample: Sample, spec: ModelSpec) -> Prepared:
         image = normalise(channels_first(sample.image, spec), spec.normalisation)
     except ImageError as error:
         raise DatasetError(f"Sample {sample.id!r}: {error.message}", error.hint) from error
-    if spec.task == "instances":
-        return Prepared(image, sample.labels, instance_targets(sample.labels)[1])
-    if (largest := int(sample.labels.max())) > len(spec.labels):
+    if spec.task == "classes" and (largest := int(sample.labels.max())) > len(spec.labels):
         raise DatasetError(
             f"Sample {sample.id!r} has label {largest}, the model has labels 1 to {len(spec.labels)}.",
             "Add the label to the configuration or correct the file.",
         )
-    return Prepared(image, sample.labels, None)
+    return image
 
 
 @dataclass(frozen=True)
@@ -100,15 +84,17 @@ class Bank:
         values, labels, shapes, anchors, diameters, gray = [], [], [], [], [], []
         for sample in samples:
             check_cancelled(cancel)
-            prepared = prepare_sample(sample, spec)
-            layers = [*prepared.image] + ([] if prepared.distance is None else [prepared.distance])
+            image, truth = network_input(sample, spec), sample.labels
+            layers, sizes = [*image], np.zeros(0)
+            if spec.task == "instances":
+                layers.append(instance_targets(truth)[1])
+                sizes = object_diameters(truth)
             values.append(torch.from_numpy(np.stack(layers, axis=-1).astype(np.float16)).flatten(0, -2))
-            labels.append(torch.from_numpy(prepared.labels.astype(np.int32)).flatten())
-            shapes.append(prepared.labels.shape)
-            anchors.append(_anchors(prepared.labels, instances=spec.task == "instances"))
-            sizes = object_diameters(prepared.labels) if spec.task == "instances" else np.zeros(0)
+            labels.append(torch.from_numpy(truth).flatten())
+            shapes.append(truth.shape)
+            anchors.append(_anchors(truth, instances=spec.task == "instances"))
             diameters.append(float(np.median(sizes)) if sizes.size else float("nan"))
-            gray.append(bool((prepared.image[1:] == prepared.image[0]).all()))
+            gray.append(bool((image[1:] == image[0]).all()))
         self.values = torch.cat(values).to(device)
         self.labels = torch.cat(labels).to(device)
         self.shapes = torch.tensor(shapes)
@@ -200,6 +186,11 @@ def _flat(coordinates: Tensor, shape: Tensor, start: Tensor, offset: Sequence[in
             along = torch.minimum(along + step, shape[..., axis] - 1)
         index = index * shape[..., axis] + along
     return index + start
+
+
+def send(tensor: Tensor, device: torch.device) -> Tensor:
+    """Copy a small tensor to a device without waiting for the work that is queued there."""
+    return tensor.to(device, non_blocking=True)
 
 
 def crop_batch(batch: int, patch: Sequence[int], crop: Sequence[int]) -> int:

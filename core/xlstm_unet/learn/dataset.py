@@ -81,7 +81,7 @@ class _Row:
     group: str
     modality: str
     spacing_um: float | None
-    source: Source
+    where: Path
 
 
 def open_dataset(
@@ -120,11 +120,12 @@ def open_dataset(
         _index_rows(folder) if (folder / "index.csv").exists() else _folder_rows(folder)
     )
     rows = [row for row in rows if row.split in splits]
+    sources = {where: Source(where) for where in {row.where for row in rows}}
     samples: list[Sample] = []
     held = 0
     for done, row in enumerate(rows):
         check_cancelled(cancel)
-        sample = _read(row)
+        sample = _read(row, sources[row.where])
         held += sample.image.array.nbytes + sample.labels.nbytes
         if held > MAX_BYTES:
             raise DatasetError(
@@ -148,7 +149,6 @@ def _index_rows(folder: Path) -> list[_Row]:
     for column in ("id", "split"):
         if column not in table[0]:
             raise DatasetError(f"{path} has no column {column!r}; it has {', '.join(table[0])}.")
-    sources: dict[str, Source] = {}
     rows = []
     for line, record in enumerate(table, start=2):
         split = record["split"]
@@ -156,9 +156,7 @@ def _index_rows(folder: Path) -> list[_Row]:
             raise DatasetError(
                 f"{path}, line {line}: split is {split!r}, expected one of {', '.join(SPLITS)}."
             )
-        if split not in sources:
-            packed = folder / f"{split}.zip"
-            sources[split] = Source(packed if packed.exists() else folder / split)
+        packed = folder / f"{split}.zip"
         group = next((record[column] for column in _GROUP_COLUMNS if record.get(column)), record["id"])
         rows.append(
             _Row(
@@ -167,7 +165,7 @@ def _index_rows(folder: Path) -> list[_Row]:
                 group=group,
                 modality=record.get("modality") or "",
                 spacing_um=_number(record.get("pixel_size_um"), f"{path}, line {line}: pixel_size_um"),
-                source=sources[split],
+                where=packed if packed.exists() else folder / split,
             )
         )
     return rows
@@ -189,8 +187,7 @@ def _folder_rows(folder: Path) -> list[_Row]:
     named = {split: folder / split for split in SPLITS if (folder / split).is_dir()}
     rows = []
     for split, where in (named or {"train": folder}).items():
-        source = Source(where)
-        rows += [_Row(stem, split, stem, "", None, source) for stem in source.stems()]
+        rows += [_Row(stem, split, stem, "", None, where) for stem in Source(where).stems()]
     return rows
 
 
@@ -222,22 +219,22 @@ def _with_validation(rows: list[_Row]) -> tuple[list[_Row], tuple[str, ...]]:
     )
 
 
-def _read(row: _Row) -> Sample:
+def _read(row: _Row, source: Source) -> Sample:
     try:
-        with row.source.path(row.source.image(row.id)) as path:
+        with source.path(source.image(row.id)) as path:
             image = read_image(path)
-        with row.source.path(row.source.labels(row.id)) as path:
+        with source.path(source.labels(row.id)) as path:
             labels = np.asarray(read_labels(path), dtype=np.int32)
     except ImageError as error:
-        raise DatasetError(f"{row.source.where}: sample {row.id!r}: {error.message}", error.hint) from error
+        raise DatasetError(f"{row.where}: sample {row.id!r}: {error.message}", error.hint) from error
     if labels.shape != image.spatial_shape:
         raise DatasetError(
-            f"{row.source.where}: sample {row.id!r}: labels are {_size(labels.shape)} and the image is "
+            f"{row.where}: sample {row.id!r}: labels are {_size(labels.shape)} and the image is "
             f"{_size(image.spatial_shape)}.",
             "Labels must lie on the pixels of their image.",
         )
     if labels.min() < 0:
-        raise DatasetError(f"{row.source.where}: sample {row.id!r}: labels have negative values.")
+        raise DatasetError(f"{row.where}: sample {row.id!r}: labels have negative values.")
     if row.spacing_um is not None:
         image = replace(image, spacing=(row.spacing_um,) * len(image.spatial_axes), unit="µm")
     return Sample(row.id, row.split, row.group, row.modality, image, labels)

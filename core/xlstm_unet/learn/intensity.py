@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, avg_pool3d, interpolate
 
+from xlstm_unet.learn.bank import send
 from xlstm_unet.learn.config import Intensity
 
 _BLUR_RADIUS = 6
@@ -39,10 +40,10 @@ def change_intensity(
     spatial = image.ndim - 2
 
     def spread(values: Tensor) -> Tensor:
-        return values.to(image.device).view(len(values), -1, *([1] * spatial))
+        return send(values, image.device).view(len(values), -1, *([1] * spatial))
 
     if image.shape[1] > 1:
-        mixing = _colour_matrices(image.shape[1], gray, config, draw).to(image.device)
+        mixing = send(_colour_matrices(image.shape[1], gray, config, draw), image.device)
         image = torch.einsum("bij,bj...->bi...", mixing, image)
     if config.shading:
         image = image * _shading(image, draw, config.shading)
@@ -138,7 +139,7 @@ def _shading(image: Tensor, draw: _Draw, probability: float) -> Tensor:
     control = control * draw.chance(probability).view(-1, 1, *([1] * axes))
     mode = "bicubic" if axes == 2 else "trilinear"
     return torch.exp(
-        interpolate(control.to(image.device), size=image.shape[2:], mode=mode, align_corners=True)
+        interpolate(send(control, image.device), size=image.shape[2:], mode=mode, align_corners=True)
     )
 
 
@@ -156,7 +157,7 @@ def _blurred(image: Tensor, sigmas: Tensor) -> Tensor:
         return image
     reach = torch.arange(-_BLUR_RADIUS, _BLUR_RADIUS + 1, dtype=torch.float32)
     kernels = torch.exp(-0.5 * (reach / sigmas.clamp(min=1e-2)[:, None]) ** 2)
-    kernels = (kernels / kernels.sum(dim=1, keepdim=True)).to(image.device)
+    kernels = send(kernels / kernels.sum(dim=1, keepdim=True), image.device)
     kernels = kernels.T.reshape(len(reach), len(image), *([1] * (image.ndim - 1)))
     for axis in range(2, image.ndim):
         length = image.shape[axis]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from xlstm_unet.learn.augment import draw_warps
-from xlstm_unet.learn.bank import Bank, crop_batch
+from xlstm_unet.learn.bank import Bank, crop_batch, send
 from xlstm_unet.learn.config import TrainConfig
 from xlstm_unet.learn.intensity import change_intensity, empty_patches
 from xlstm_unet.learn.losses import Targets, instance_classes, segmentation_loss
@@ -83,11 +83,11 @@ class BatchSource:
         self._noise.manual_seed(int(torch.randint(2**31, (), generator=generator)))
         warps = draw_warps(self.bank, chosen, crop.size, config, generator)
         coordinates = warps.coordinates(crop.size, self.bank.device)
-        crops = self.bank.take(chosen.to(self.bank.device), coordinates)
+        crops = self.bank.take(send(chosen, self.bank.device), coordinates)
         image, labels, distance = crops.image, crops.labels, crops.distance
         empty = torch.rand(batch, generator=generator) < config.sampling.empty
         if empty.any():
-            filled = (~empty).to(image.device).view(-1, *([1] * len(crop.size)))
+            filled = send(~empty, image.device).view(-1, *([1] * len(crop.size)))
             image = torch.where(filled[:, None], image, empty_patches(image, self._noise))
             labels = labels * filled
             distance = None if distance is None else distance * filled

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from xlstm_unet.errors import BundleError
 from xlstm_unet.files import atomic_path
-from xlstm_unet.learn.bank import prepare_sample
+from xlstm_unet.learn.bank import network_input
 from xlstm_unet.learn.dataset import Sample
 from xlstm_unet.spec import ModelSpec
 
@@ -29,6 +29,7 @@ INTENSITY_RANGE = (-0.5, 2.0)
 
 _VERSION = 1
 _MAX_PATCHES = 512
+_MISSES = 8
 _MAX_UNPACKED = 64 << 20
 
 
@@ -145,13 +146,16 @@ def make_replay(
     for part, samples in (("train", train), ("check", check)):
         budget = int(MAX_BYTES * PARTS[part])
         patches: list[ReplayPatch] = []
+        misses = 0
         for sample in _in_turn(samples):
             patch = _cut(sample, spec)
             cost = len(_compressed({"image": patch.image, "labels": patch.labels}))
-            if cost <= budget and len(patches) < _MAX_PATCHES:
+            if cost <= budget:
                 patches.append(patch)
                 budget -= cost
-            if budget < MAX_BYTES // 200:
+            else:
+                misses += 1
+            if misses == _MISSES or len(patches) == _MAX_PATCHES:
                 break
         parts[part] = tuple(patches)
     return ReplayPack(**parts, licence=licence)
@@ -169,23 +173,22 @@ def _in_turn(samples: Sequence[Sample]) -> list[Sample]:
 
 def _cut(sample: Sample, spec: ModelSpec) -> ReplayPatch:
     """Cut the window that holds most labelled pixels among a coarse grid of windows."""
-    prepared = prepare_sample(sample, spec)
-    shape = prepared.labels.shape
+    shape = sample.labels.shape
     size = [min(n, -(-3 * patch // 4)) for n, patch in zip(shape, spec.patch_size, strict=True)]
     starts = [sorted({0, (n - s) // 2, n - s}) for n, s in zip(shape, size, strict=True)]
     windows = [
         tuple(slice(start, start + s) for start, s in zip(corner, size, strict=True))
         for corner in np.stack(np.meshgrid(*starts, indexing="ij"), axis=-1).reshape(-1, len(size)).tolist()
     ]
-    window = max(windows, key=lambda place: int(np.count_nonzero(prepared.labels[place])))
+    window = max(windows, key=lambda place: int(np.count_nonzero(sample.labels[place])))
     low, high = INTENSITY_RANGE
-    image = prepared.image[(slice(None), *window)]
+    image = network_input(sample, spec)[(slice(None), *window)]
     if (image[1:] == image[0]).all():
         image = image[:1]
     levels = np.clip((image - low) * (255 / (high - low)), 0, 255).round().astype(np.uint8)
-    labels = prepared.labels[window].astype(np.uint16)
+    labels = sample.labels[window].astype(np.uint16)
     if spec.task == "instances":
-        compact = np.unique(np.append(0, prepared.labels[window]), return_inverse=True)[1]
+        compact = np.unique(np.append(0, sample.labels[window]), return_inverse=True)[1]
         labels = compact[1:].reshape(labels.shape).astype(np.uint16)
     return ReplayPatch(levels, labels, sample.id, sample.modality)
 

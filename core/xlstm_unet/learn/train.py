@@ -99,6 +99,7 @@ def train(
     device: str = "auto",
     minutes: float | None = None,
     resume: bool = False,
+    network_type: type[Network] = Network,
     on_event: OnEvent | None = None,
     cancel: Cancel | None = None,
 ) -> TrainResult:
@@ -122,6 +123,8 @@ def train(
         Time for steps and validation instead of ``config.optimiser.steps``; the schedule follows the clock.
     resume
         Go on from the last checkpoint of ``run_dir``.
+    network_type
+        Class of the network that is built from the model, where another than the usual one is compared.
     on_event
         Told every `LOG_INTERVAL` steps and after every validation.
     cancel
@@ -139,7 +142,8 @@ def train(
     for split in ("train", "val"):
         if not dataset.split(split):
             raise DatasetError(f"{dataset.name} has no samples in split {split!r}.", "Training needs both.")
-    return _Run(config, dataset, Path(run_dir), best_device(device), minutes, on_event, cancel).train(resume)
+    run = _Run(config, dataset, Path(run_dir), best_device(device), minutes, network_type, on_event, cancel)
+    return run.train(resume)
 
 
 class _Run:
@@ -152,11 +156,13 @@ class _Run:
         folder: Path,
         device: torch.device,
         minutes: float | None,
+        network_type: type[Network],
         on_event: OnEvent | None,
         cancel: Cancel | None,
     ) -> None:
         self.config, self.dataset, self.folder, self.device = config, dataset, folder, device
-        self.minutes, self.on_event, self.cancel = minutes, on_event, cancel
+        self.minutes, self.network_type = minutes, network_type
+        self.on_event, self.cancel = on_event, cancel
         self.fingerprint = dataset.fingerprint()
         samples = dataset.split("train")
         bank = Bank(samples, config.model, device, cancel=cancel)
@@ -165,7 +171,8 @@ class _Run:
         self.validator = Validator(
             dataset.split("val"), self.spec, device, max_images=config.validation.max_images, cancel=cancel
         )
-        network = build_network(self.spec, generator=torch.Generator().manual_seed(config.seed))
+        generator = torch.Generator().manual_seed(config.seed)
+        network = build_network(self.spec, generator=generator, network_type=network_type)
         self.optimisation = Optimisation(network.to(device).train(), config)
         self.step = 0
         self.best: dict[str, Any] | None = None
@@ -272,7 +279,7 @@ class _Run:
         self._rate_from = (self.step, time.monotonic())
 
     def _network(self, weights: dict[str, Tensor]) -> Network:
-        network = build_network(self.spec)
+        network = build_network(self.spec, network_type=self.network_type)
         network.load_state_dict(weights)
         return network.eval()
 

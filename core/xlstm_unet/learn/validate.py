@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from xlstm_unet.learn.bank import prepare_sample
+from xlstm_unet.learn.bank import network_input
 from xlstm_unet.learn.config import Validation
 from xlstm_unet.learn.dataset import Sample
 from xlstm_unet.measure import mean_scores, score_instances
@@ -69,13 +69,13 @@ class Validator:
         chosen = np.linspace(0, len(samples) - 1, min(max_images, len(samples))).round().astype(int)
         for index in chosen:
             check_cancelled(cancel)
-            prepared = prepare_sample(samples[index], spec)
-            window = _middle(prepared.labels.shape, spec)
+            sample = samples[index]
+            window = _middle(sample.labels.shape, spec)
             self._cases.append(
                 _Case(
-                    image=prepared.image[(slice(None), *window)].astype(np.float16),
-                    labels=prepared.labels[window],
-                    modality=samples[index].modality,
+                    image=network_input(sample, spec)[(slice(None), *window)].astype(np.float16),
+                    labels=sample.labels[window],
+                    modality=sample.modality,
                 )
             )
 

@@ -11,9 +11,9 @@ import torch
 
 from xlstm_unet.errors import DatasetError
 from xlstm_unet.images import Image, read_image, read_labels
-from xlstm_unet.learn import Dataset, Sample, TrainConfig
+from xlstm_unet.learn import Dataset, Sample, TrainConfig, instance_targets
 from xlstm_unet.learn.augment import Warps, draw_warps
-from xlstm_unet.learn.bank import Bank, crop_batch, prepare_sample
+from xlstm_unet.learn.bank import Bank, crop_batch, network_input
 from xlstm_unet.learn.optimise import BatchSource
 
 CPU = torch.device("cpu")
@@ -36,13 +36,12 @@ def test_crops_without_a_warp_are_the_pixels_of_the_image(samples: list[Sample],
     coordinates = _still(2, (47.5, 39.5)).coordinates((32, 16), CPU)
     crops = bank.take(torch.tensor([0, 1]), coordinates)
     for row, sample in enumerate(samples):
-        prepared = prepare_sample(sample, tiny.model)
+        distance = instance_targets(sample.labels)[1]
         window = (slice(32, 64), slice(32, 48))
         assert crops.distance is not None
-        assert prepared.distance is not None
-        np.testing.assert_allclose(crops.image[row], prepared.image[:, *window], atol=2e-3)
-        np.testing.assert_array_equal(crops.labels[row], prepared.labels[window])
-        np.testing.assert_allclose(crops.distance[row], prepared.distance[window], atol=1e-3)
+        np.testing.assert_allclose(crops.image[row], network_input(sample, tiny.model)[:, *window], atol=2e-3)
+        np.testing.assert_array_equal(crops.labels[row], sample.labels[window])
+        np.testing.assert_allclose(crops.distance[row], distance[window], atol=1e-3)
 
 
 def test_beyond_its_border_an_image_is_mirrored(samples: list[Sample], tiny: TrainConfig) -> None:
@@ -57,11 +56,11 @@ def test_magnified_crops_keep_true_distances(samples: list[Sample], tiny: TrainC
     bank = Bank(samples[:1], tiny.model, CPU)
     twice = Warps(torch.tensor([[40.0, 40.0]]), torch.eye(2)[None] / 2, torch.zeros(0))
     crops = bank.take(torch.tensor([0]), twice.coordinates((33, 33), CPU))
-    prepared = prepare_sample(samples[0], tiny.model)
+    labels = samples[0].labels
+    distance = instance_targets(labels)[1]
     assert crops.distance is not None
-    assert prepared.distance is not None
-    np.testing.assert_allclose(crops.distance[0, ::2, ::2], prepared.distance[32:49, 32:49], atol=1e-3)
-    np.testing.assert_array_equal(crops.labels[0, ::2, ::2], prepared.labels[32:49, 32:49])
+    np.testing.assert_allclose(crops.distance[0, ::2, ::2], distance[32:49, 32:49], atol=1e-3)
+    np.testing.assert_array_equal(crops.labels[0, ::2, ::2], labels[32:49, 32:49])
 
 
 def test_the_same_seed_draws_the_same_batches(samples: list[Sample], tiny: TrainConfig) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from xlstm_unet.errors import BundleError
 from xlstm_unet.learn import Dataset, ReplayPack, ReplayPatch, TrainConfig, make_replay, replay
-from xlstm_unet.learn.bank import prepare_sample
+from xlstm_unet.learn.bank import network_input
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def test_a_pack_holds_real_patches_of_both_parts(pack: ReplayPack, nuclei: Datas
 def test_intensities_are_those_of_the_normalised_image(pack: ReplayPack, nuclei: Dataset) -> None:
     spec = TrainConfig.read("nuclei").model
     sample = next(s for s in nuclei.samples if s.id == pack.check[0].id)
-    image = prepare_sample(sample, spec).image
+    image = network_input(sample, spec)
     patch = pack.check[0].intensities(3)
     assert patch.shape[0] == 3
     windows = np.lib.stride_tricks.sliding_window_view(image, patch.shape)

@@ -1,4 +1,4 @@
-"""Train a tiny model in a process of its own; if asked, it kills itself two steps after a checkpoint."""
+"""Train a tiny model in a process of its own that kills itself two steps after a checkpoint."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from xlstm_unet.learn import TrainConfig, open_dataset, train
 from xlstm_unet.learn.train import _Run
 
 
-def main(data: str, config: str, run: str, kill_at: int, resume: bool) -> None:
-    """Run one training."""
+def main(data: str, config: str, run: str, kill_at: int) -> None:
+    """Run a training that does not end."""
     torch.set_num_threads(1)
     one_step = _Run._one_step
 
@@ -26,10 +26,8 @@ def main(data: str, config: str, run: str, kill_at: int, resume: bool) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
 
     _Run._one_step = step_or_die  # type: ignore[method-assign]
-    settings = TrainConfig.model_validate_json(Path(config).read_text())
-    result = train(settings, open_dataset(data), run, device="cpu", resume=resume)
-    torch.save(result.network.state_dict(), Path(run) / "result.pt")
+    train(TrainConfig.model_validate_json(Path(config).read_text()), open_dataset(data), run, device="cpu")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]), sys.argv[5] == "resume")
+    main(sys.argv[1], sys.argv[2], sys.argv[3], int(sys.argv[4]))
