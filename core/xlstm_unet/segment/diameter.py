@@ -20,7 +20,7 @@ from xlstm_unet.segment.segmentation import decode_maps
 AS_IS = (0.4, 2.5)
 """Factors from found diameter to the model's within which an image is not resampled.
 
-Models are trained over scales of 0.5 to 2 around a spread of diameters; nearer than this resampling only blurs.
+Models are trained over scales of 0.5 to 2 around a spread of diameters: nearer, resampling only blurs.
 """
 
 _OTHER_SCALES = (0.5, 2.0, 0.25)

@@ -20,8 +20,10 @@ from xlstm_unet.segment.memory import MemoryLadder, Setting
 from xlstm_unet.segment.tiling import Size, TileGrid, blend_tiles
 from xlstm_unet.spec import ModelSpec
 
-OVERLAP = {2: 0.25, 3: 0.5}
-"""Least share of a tile that neighbouring tiles have in common."""
+_OVERLAP = {2: 0.25, 3: 0.5}
+"""Share of a tile that neighbouring tiles have in common, at least."""
+_MOST_OVERLAP_2D = 96
+"""Pixels beyond which more overlap shows no more than it costs."""
 
 _LARGEST_2D = 1024
 _LARGEST_VALUES = 24 * 1024 * 1024
@@ -129,7 +131,7 @@ class Predictor:
             grid = TileGrid.cover(
                 array.shape[1:],
                 setting.tile,
-                OVERLAP[self.spec.dimension],
+                _overlap(setting.tile),
                 multiple=multiple,
                 least=self.spec.patch_size,
             )
@@ -224,6 +226,12 @@ def _default_tile(network: Network) -> Size:
             break
         size = larger
     return size
+
+
+def _overlap(tile: Size) -> Size:
+    if len(tile) == 2:
+        return tuple(min(int(_OVERLAP[2] * n), _MOST_OVERLAP_2D) for n in tile)
+    return tuple(int(_OVERLAP[3] * n) for n in tile)
 
 
 def _batch_size(network: Network, device: torch.device, tile: Size) -> int:

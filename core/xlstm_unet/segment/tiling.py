@@ -56,7 +56,7 @@ class TileGrid:
         cls,
         shape: Size,
         tile: Size,
-        overlap: float,
+        overlap: Size,
         *,
         multiple: Size | None = None,
         least: Size | None = None,
@@ -70,16 +70,16 @@ class TileGrid:
         tile
             Size of the tiles.
         overlap
-            Least part of a tile that it shares with the next, 0 to below 1.
+            Voxels that a tile shares with the next along each axis, at least.
         multiple
             Tiles shrink to multiples of this where smaller ones cover the array too; None keeps their size.
         least
             Size below which they shrink only where the array itself is smaller.
         """
         if multiple is not None:
-            sizes = zip(shape, tile, multiple, least or tile, strict=True)
-            tile = tuple(_shrunk(n, t, overlap, m, s) for n, t, m, s in sizes)
-        return cls(shape, tile, tuple(_spread(n, t, overlap) for n, t in zip(shape, tile, strict=True)))
+            sizes = zip(shape, tile, overlap, multiple, least or tile, strict=True)
+            tile = tuple(_shrunk(*axis) for axis in sizes)
+        return cls(shape, tile, tuple(_spread(*axis) for axis in zip(shape, tile, overlap, strict=True)))
 
     def __len__(self) -> int:
         """Return the number of tiles."""
@@ -186,18 +186,18 @@ def blend_tiles(
     return maps
 
 
-def _count(size: int, tile: int, overlap: float) -> int:
-    return 1 if size <= tile else ceil((size - tile) / max(1, int(tile * (1 - overlap)))) + 1
+def _count(size: int, tile: int, overlap: int) -> int:
+    return 1 if size <= tile else ceil((size - tile) / max(1, tile - overlap)) + 1
 
 
-def _shrunk(size: int, tile: int, overlap: float, multiple: int, least: int) -> int:
+def _shrunk(size: int, tile: int, overlap: int, multiple: int, least: int) -> int:
     """Smallest tile of which as many as before cover an axis."""
     count = _count(size, tile, overlap)
-    needed = ceil(size / (count - (count - 1) * overlap) / multiple) * multiple
+    needed = ceil((size + (count - 1) * overlap) / count / multiple) * multiple
     return min(tile, needed if count == 1 else max(needed, least))
 
 
-def _spread(size: int, tile: int, overlap: float) -> Size:
+def _spread(size: int, tile: int, overlap: int) -> Size:
     count = _count(size, tile, overlap)
     if count == 1:
         return (0,)

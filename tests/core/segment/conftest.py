@@ -92,7 +92,7 @@ def disc_model(make_spec: MakeSpec) -> tuple[ModelSpec, Network]:
         batch = [draw_discs((64, 64), 14, int(rng.integers(1, 20)), rng) for _ in range(4)]
         images = np.stack([normalise(image[None], spec.normalisation) for image, _ in batch])
         classes, distance = (
-            np.stack(part) for part in zip(*(instance_targets(l) for _, l in batch), strict=True)
+            np.stack(part) for part in zip(*(instance_targets(labels) for _, labels in batch), strict=True)
         )
         logits = network(torch.from_numpy(images))
         loss = torch.nn.functional.cross_entropy(logits[:, :3], torch.from_numpy(classes).long())

@@ -191,7 +191,7 @@ def test_bad_images_are_refused_with_the_reason(segmenter: Segmenter, image: obj
 
 
 def test_wrong_dimension_is_refused(class_segmenter: Segmenter) -> None:
-    with pytest.raises(ImageError, match="2D.*3D") as caught:
+    with pytest.raises(ImageError, match=r"2D.*3D") as caught:
         class_segmenter(np.random.default_rng(0).random((30, 30)))
     assert caught.value.hint
 
@@ -217,7 +217,7 @@ def test_a_model_of_crops_wants_a_region(make_spec: MakeSpec, make_network: Make
     )  # fmt: skip
     segmenter = Segmenter(spec, make_network(spec), device="cpu")
     head = Image(np.random.default_rng(0).random((40, 40, 40)), "ZYX", (1.0,) * 3, "mm", name="head")
-    with pytest.raises(ImageError, match="head.*crop around one hippocampus"):
+    with pytest.raises(ImageError, match=r"head.*crop around one hippocampus"):
         segmenter(head)
     region = (slice(0, 20), slice(10, 30), slice(5, 25))
     assert segmenter(head, region=region).labels.shape == (40, 40, 40)
