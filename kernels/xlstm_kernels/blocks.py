@@ -7,14 +7,20 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-BLOCK_ELEMENTS = 1 << 18
-"""Target size of one tensor of a block (N * T * D), so that a block's tensors stay in a core's cache."""
+BLOCK_ELEMENTS = {"cpu": 1 << 17}
+"""Target size of one tensor of a block (N * T * D) by kind of device: on a CPU a block stays in a core's cache."""
+
+LARGE_BLOCK = 1 << 24
+"""The same on any other device, where many small operations cost more than memory."""
+
+CHUNK, MOST_CHUNKS = 64, 32
 
 
-def block_plan(rows: int, size: int, width: int) -> tuple[int, int]:
+def block_plan(rows: int, size: int, width: int, device: torch.device) -> tuple[int, int]:
     """Tokens per block and per chunk for ``rows`` sequences of ``size`` tokens of ``width`` features."""
-    chunk = min(size, 32 if width <= 64 else 64)
-    groups = max(1, min(64, BLOCK_ELEMENTS // max(1, rows * chunk * width), -(-size // chunk)))
+    chunk = min(size, CHUNK)
+    elements = BLOCK_ELEMENTS.get(device.type, LARGE_BLOCK)
+    groups = max(1, min(MOST_CHUNKS, elements // (rows * chunk * width), -(-size // chunk)))
     return groups * chunk, chunk
 
 

@@ -39,8 +39,10 @@ from xlstm_kernels.gates import (
 class State(NamedTuple):
     """What a block hands to the next, or its gradient."""
 
-    memory: Tensor
-    """Matrix state, then normaliser state [N, D * D + D]."""
+    matrix: Tensor
+    """Matrix state [N, D * D]."""
+    vector: Tensor
+    """Normaliser state [N, D]."""
     m: Tensor
     """Stabiliser [N], float64; of its gradient two forms [2, N], see `backward_block`."""
 
@@ -48,7 +50,7 @@ class State(NamedTuple):
 def initial_state(rows: int, width: int, like: Tensor) -> State:
     """State before the first token of ``rows`` sequences."""
     m = torch.full((rows,), -torch.inf, dtype=torch.float64, device=like.device)
-    return State(like.new_zeros(rows, width * width + width), m)
+    return State(like.new_zeros(rows, width * width), like.new_zeros(rows, width), m)
 
 
 class Chunks(NamedTuple):
@@ -83,21 +85,36 @@ class Chunks(NamedTuple):
         """
         one = torch.ones_like(self.read[:, :1])
         decays = self.gates.decays() * torch.cat([self.read, one], 1)
-        return (decays * torch.cat([one, self.write], 1).mT).to(self.q.dtype)
+        return (decays * torch.cat([one, self.write], 1).mT).to(self.q_factor.dtype)
 
 
-def prepare(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, m_in: Tensor, chunk: int) -> Chunks:
-    """Scan the gates of a block and fold them into q and k (tokens [B, T, NH, D] strided, gates [B, T, NH])."""
-    gates = scan_gates(sequences(i), sequences(f), m_in, chunk)
-    work, scale = q.dtype, q.shape[-1] ** -0.5
+def prepare(
+    q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, m_in: Tensor, product: torch.dtype | None = None
+) -> Chunks:
+    """Scan the gates of a block and fold them into q and k.
+
+    Parameters
+    ----------
+    q, k, v
+        Tokens as rows [G, B, NH, L, ...] in any strides; what follows L is the head width.
+    i, f
+        Gate pre-activations [N, T].
+    m_in
+        Stabiliser before the block [N].
+    product
+        Dtype of the products; that of the tokens by default.
+    """
+    chunk, width = q.shape[3], q.shape[4:].numel()
+    gates = scan_gates(i, f, m_in, chunk)
+    work, scale, product = q.dtype, width**-0.5, product or q.dtype
     factors = split_decay(gates)
-    values = _scaled(v, None, chunk)
+    values = _rows(v, None, product)
     if factors is not None:
         target, source, reference = factors
         q_factor, k_factor = gates_to_rows(target * scale, work), gates_to_rows(source, work)
         write = torch.exp(gates.local[..., -1:] + reference - gates.end)
         read = torch.exp(gates.start - reference)
-        inner_q, inner_k = _scaled(q, q_factor, chunk), _scaled(k, k_factor, chunk)
+        inner_q, inner_k = _rows(q, q_factor, product), _rows(k, k_factor, product)
         return Chunks(
             gates, inner_q, inner_k, values, None, inner_q, inner_k,
             read, write, write, q_factor, k_factor, q_factor, k_factor,
@@ -107,43 +124,45 @@ def prepare(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, m_in: Tensor,
     across = torch.exp(gates.local[..., -1:] + gates.start - gates.end)
     one, ones = torch.ones_like(across), torch.ones_like(writes)
     return Chunks(
-        gates, _scaled(q, ones * scale, chunk), _scaled(k, ones, chunk), values,
-        full_decay(gates).transpose(0, 1).to(work).reshape(-1, chunk, chunk),
-        _scaled(q, reads, chunk), _scaled(k, writes, chunk),
+        gates, _rows(q, ones * scale, product), _rows(k, ones, product), values,
+        full_decay(gates).transpose(0, 1).to(product).reshape(-1, chunk, chunk),
+        _rows(q, reads, product), _rows(k, writes, product),
         one, one, across, ones * scale, ones, reads, writes,
     )  # fmt: skip
 
 
-def _scaled(x: Tensor, factor: Tensor | None, chunk: int) -> Tensor:
-    """Bring tokens to rows [R, L, D], times the factor [R, L, 1]."""
-    view = to_rows(x, chunk)
-    out = torch.empty(view.shape, dtype=x.dtype, device=x.device)
+def _rows(x: Tensor, factor: Tensor | None, dtype: torch.dtype) -> Tensor:
+    """Bring tokens [G, B, NH, L, ...] to rows [R, L, D] of ``dtype``, times the factor [R, L, 1]."""
+    out = torch.empty(x.shape, dtype=dtype, device=x.device)
     if factor is None:
-        out.copy_(view)
+        out.copy_(x)
     else:
-        torch.mul(view, factor.view(*view.shape[:-1], 1), out=out)
-    return out.view(-1, *view.shape[-2:])
+        torch.mul(x, factor.view(*x.shape[:4], *[1] * (x.ndim - 4)), out=out)
+    return out.view(-1, x.shape[3], x.shape[4:].numel())
 
 
-def chunk_states(c: Chunks, state: State) -> tuple[Tensor, State]:
-    """States before every chunk, as they are read [G, N, D * D + D], and the state after the block."""
-    rows, size = state.memory.shape
-    width = c.q.shape[-1]
-    written = torch.empty(c.gates.bounds.shape[1], rows, size, dtype=c.q.dtype, device=c.q.device)
-    written[0] = state.memory
-    matrix, vector = split_memory(written[1:], width)
-    torch.bmm(c.k_state.mT, c.v, out=matrix)
-    torch.sum(c.k_state, 1, out=vector)
+def chunk_states(c: Chunks, state: State) -> tuple[Tensor, Tensor, State]:
+    """States before every chunk, as they are read, matrix [G, N, D * D] and vector [G, N, D]; that after the block."""
+    matrix = _passed(c.transfer(), torch.bmm(c.k_state.mT, c.v), state.matrix, first=True)
+    vector = _passed(
+        c.transfer(), torch.sum(c.k_state, 1, dtype=state.vector.dtype), state.vector, first=True
+    )
+    return matrix[:-1], vector[:-1], State(matrix[-1], vector[-1], c.gates.bounds[:, -1])
+
+
+def _passed(transfer: Tensor, chunks: Tensor, end: Tensor, *, first: bool) -> Tensor:
+    """Pass along a block what its G chunks write and what comes in at one ``end`` of it, ``first`` or last.
+
+    Takes what is written [G * N, ...] and what comes in [N, X]; returns [G + 1, N, X].
+    """
+    count, size = end.shape
+    written = torch.empty(transfer.shape[1], count, size, dtype=end.dtype, device=end.device)
+    inside, outside = (written[1:], written[0]) if first else (written[:-1], written[-1])
+    inside.view(chunks.shape).copy_(chunks)
+    outside.copy_(end)
     states = torch.empty_like(written)
-    torch.bmm(c.transfer(), written.transpose(0, 1), out=states.transpose(0, 1))
-    return states[:-1], State(states[-1], c.gates.bounds[:, -1])
-
-
-def split_memory(memory: Tensor, width: int) -> tuple[Tensor, Tensor]:
-    """View states [G, N, D * D + D] as matrices [R, D, D] and normalisers [R, D]."""
-    square = width * width
-    flat = memory.flatten(0, 1)
-    return flat[:, :square].unflatten(1, (width, width)), flat[:, square:]  # type: ignore[no-untyped-call]
+    torch.bmm(transfer, written.transpose(0, 1), out=states.transpose(0, 1))
+    return states
 
 
 def intra_weights(c: Chunks) -> Tensor:
@@ -155,16 +174,16 @@ def intra_weights(c: Chunks) -> Tensor:
 def forward_block(c: Chunks, state: State) -> tuple[Tensor, Tensor, State]:
     """Cell over one block, before the division: numerator [R, L, D], signed normaliser [R, L], next state."""
     weights = intra_weights(c)
-    states, last = chunk_states(c, state)
-    matrix, vector = split_memory(states, c.q.shape[-1])
+    matrix, vector, last = chunk_states(c, state)
+    matrix, vector = matrix.view(-1, *[c.q.shape[-1]] * 2).to(c.q.dtype), vector.view(-1, c.q.shape[-1], 1)
     numerator = torch.bmm(weights, c.v).baddbmm_(c.q_state, matrix)
-    normaliser = weights.sum(-1).add_(torch.bmm(c.q_state, vector.unsqueeze(-1)).squeeze(-1))
+    normaliser = torch.bmm(c.q_state, vector.to(c.q.dtype)).squeeze(-1) + weights.sum(-1, dtype=vector.dtype)
     return numerator, normaliser, last
 
 
 def floor_of(c: Chunks) -> Tensor:
     """Least value of the normaliser, ``exp(-m)`` [R, L]; infinite, so that h is 0, where it overflows."""
-    return gates_to_rows(torch.exp(-c.gates.m), c.q.dtype).squeeze(-1)
+    return gates_to_rows(torch.exp(-c.gates.m), c.q_factor.dtype).squeeze(-1)
 
 
 def backward_block(
@@ -196,7 +215,7 @@ def backward_block(
     also minus the sum of a whole row of ``P * dP``, which carries the very rounding errors that the dominating
     source of the row collects: led back to that source's input gate it cancels them, so ``di`` uses this.
     """
-    rows, width = grad.memory.shape[0], c.q.shape[-1]
+    rows, width = grad.vector.shape
     floor = floor_of(c)
     den = torch.maximum(normaliser.abs(), floor).add_(EPS)
     output = (dh * h).sum(-1)
@@ -205,10 +224,14 @@ def backward_block(
     above = normaliser.abs() > floor
     d_norm = (d_den * normaliser.sign() * above).unsqueeze(-1)
 
-    states, _ = chunk_states(c, state)
-    matrix, vector = split_memory(states, width)
-    d_written, d_memory = _state_gradients(c, d_num, d_norm, grad.memory)
-    d_matrix, d_vector = split_memory(d_written, width)
+    states, vectors, _ = chunk_states(c, state)
+    d_states, d_vectors, d_in = _state_gradients(c, d_num, d_norm, grad)
+    through = (states * d_states).sum(-1, dtype=torch.float64) + (vectors * d_vectors).sum(
+        -1, dtype=torch.float64
+    )
+    through = through.mT.unsqueeze(-1) * (c.across / c.write)
+    matrix, d_matrix = (x.view(-1, width, width) for x in (states, d_states))
+    vector, d_vector = (x.view(-1, width) for x in (vectors, d_vectors))
     dq_state = torch.bmm(d_num, matrix.mT).addcmul_(d_norm, vector.unsqueeze(1))
     dk_state = torch.bmm(c.v, d_matrix.mT).add_(d_vector.unsqueeze(1))
 
@@ -231,9 +254,8 @@ def backward_block(
     dm = torch.stack([EPS * rows_to_gates(d_den, rows), below - row]).flatten(2)
     passing, landed, d_m = stabiliser_gradient(c.gates, dm, grad.m)
     di = (rows_to_gates(pairs.sum(-2), rows) + to_state).flatten(1) + landed
-    through = (d_written * states).sum(-1).double().mT.unsqueeze(-1) * (c.across / c.write)
     steps = (_decay_gradient(pairs, from_state, to_state) + through).flatten(1) + passing
-    return (dq, dk, dv, di, steps * torch.sigmoid(-f.double())), State(d_memory, d_m)
+    return (dq, dk, dv, di, steps * torch.sigmoid(-f.double())), d_in._replace(m=d_m)
 
 
 def _decay_gradient(pairs: Tensor, from_state: Tensor, to_state: Tensor) -> Tensor:
@@ -258,16 +280,12 @@ def _decay_gradient(pairs: Tensor, from_state: Tensor, to_state: Tensor) -> Tens
     return inside
 
 
-def _state_gradients(c: Chunks, d_num: Tensor, d_norm: Tensor, d_last: Tensor) -> tuple[Tensor, Tensor]:
-    """Gradient of what every chunk writes [G, N, D * D + D] and of the state before the block [N, D * D + D]."""
-    direct = torch.empty(c.gates.bounds.shape[1], *d_last.shape, dtype=c.q.dtype, device=c.q.device)
-    matrix, vector = split_memory(direct[:-1], c.q.shape[-1])
-    torch.bmm(c.q_state.mT, d_num, out=matrix)
-    torch.sum(c.q_state * d_norm, 1, out=vector)
-    direct[-1] = d_last
-    written = torch.empty_like(direct)
-    torch.bmm(c.transfer().mT, direct.transpose(0, 1), out=written.transpose(0, 1))
-    return written[1:], written[0]
+def _state_gradients(c: Chunks, d_num: Tensor, d_norm: Tensor, grad: State) -> tuple[Tensor, Tensor, State]:
+    """Gradient of what every chunk writes, matrix and vector, and of the state before the block (but for m)."""
+    transfer = c.transfer().mT
+    matrix = _passed(transfer, torch.bmm(c.q_state.mT, d_num), grad.matrix, first=False)
+    vector = _passed(transfer, torch.sum(c.q_state * d_norm, 1), grad.vector, first=False)
+    return matrix[1:], vector[1:], State(matrix[0], vector[0], grad.m)
 
 
 def mlstm_forward(
@@ -279,7 +297,7 @@ def mlstm_forward(
     h = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     normaliser = torch.empty(i.shape, dtype=work, device=q.device)
     state = initial_state(batch * heads, width, q.new_empty(0, dtype=work))
-    length, chunk = block_plan(batch * heads, size, width)
+    length, chunk = block_plan(batch * heads, size, width, q.device)
     for where in blocks(size, length, reverse):
         c = _load(q, k, v, i, f, where, reverse, state.m, chunk)
         part, signed, state = forward_block(c, state)
@@ -303,22 +321,27 @@ def mlstm_backward(
     """Gradient of `mlstm_forward`: dq, dk, dv in the dtype of the tokens, di, df in that of the gates."""
     batch, size, heads, width = q.shape
     work = work_dtype(q)
-    length, chunk = block_plan(batch * heads, size, width)
+    length, chunk = block_plan(batch * heads, size, width, q.device)
     order = list(blocks(size, length, reverse))
     states = [initial_state(batch * heads, width, q.new_empty(0, dtype=work))]
     for where in order[:-1]:
         c = _load(q, k, v, i, f, where, reverse, states[-1].m, chunk)
-        states.append(chunk_states(c, states[-1])[1])
+        states.append(chunk_states(c, states[-1])[-1])
     dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
     di, df = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (i, f))
-    grad = State(torch.zeros_like(states[0].memory), states[0].m.new_zeros(2, batch * heads))
+    first = states[0]
+    grad = State(
+        torch.zeros_like(first.matrix), torch.zeros_like(first.vector), first.m.new_zeros(2, batch * heads)
+    )
     for where, state in zip(reversed(order), reversed(states), strict=True):
         c = _load(q, k, v, i, f, where, reverse, state.m, chunk)
         tokens = padded(where, chunk)
-        d_out, out = (_scaled(take(x, where, tokens, reverse).to(work), None, chunk) for x in (dh, h))
-        signed = _scaled(take(normaliser, where, tokens, reverse).unsqueeze(-1), None, chunk).squeeze(-1)
+        upstream = (dh, h, normaliser.unsqueeze(-1))
+        d_out, out, signed = (
+            _rows(to_rows(take(x, where, tokens, reverse), chunk), None, work) for x in upstream
+        )
         gate = sequences(take(f, where, tokens, reverse))
-        parts, grad = backward_block(c, state, d_out, out, signed, gate, grad)
+        parts, grad = backward_block(c, state, d_out, out, signed.squeeze(-1), gate, grad)
         for whole, part in zip((dq, dk, dv), parts[:3], strict=True):
             put(whole, where, from_rows(part, batch, heads), reverse)
         for whole, part in zip((di, df), parts[3:], strict=True):
@@ -338,5 +361,6 @@ def _load(
     chunk: int,
 ) -> Chunks:
     tokens, work = padded(where, chunk), work_dtype(q)
-    q, k, v = (take(x, where, tokens, reverse).to(work) for x in (q, k, v))
-    return prepare(q, k, v, take(i, where, tokens, reverse), take(f, where, tokens, reverse), m_in, chunk)
+    q, k, v = (to_rows(take(x, where, tokens, reverse).to(work), chunk) for x in (q, k, v))
+    i, f = (sequences(take(x, where, tokens, reverse)) for x in (i, f))
+    return prepare(q, k, v, i, f, m_in)

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from xlstm_kernels import chunkwise
-from xlstm_kernels.blocks import block_plan, blocks, from_rows, padded, put, work_dtype
+from xlstm_kernels.blocks import block_plan, blocks, from_rows, padded, put, sequences, to_rows, work_dtype
 from xlstm_kernels.dense import EPS
 from xlstm_kernels.folding import FoldedWeights
 from xlstm_kernels.weights import CONV_KERNEL, NORM_EPS
@@ -33,7 +33,7 @@ def vil_forward(x: Tensor, w: FoldedWeights, reverse: bool) -> Tensor:
     inner, heads = w.conv.shape[1], w.heads
     work = work_dtype(x)
     y = torch.empty_like(x)
-    length, chunk = block_plan(batch * heads, size, inner // heads)
+    length, chunk = block_plan(batch * heads, size, inner // heads, x.device)
     state = chunkwise.initial_state(batch * heads, inner // heads, x.new_empty(0, dtype=work))
     carry = Carry(state, x.new_zeros(batch, TAIL, inner, dtype=work))
     for where in blocks(size, length, reverse):
@@ -53,13 +53,13 @@ def _block(x: Tensor, w: FoldedWeights, carry: Carry, tokens: int, chunk: int) -
     a = _conv(m, w)
     tail = m[:, tokens:].clone()
     m = m[:, TAIL:]
-    q, k, v = _blockwise(a, w.q), _blockwise(a, w.k), _blockwise(m, w.v)
-    i, f = F.linear(a, w.gates_a, w.gates_bias).add_(F.linear(m, w.gates_m)).chunk(2, -1)
-    q, k, v = (part.view(batch, tokens, heads, -1) for part in (q, k, v))
-    c = chunkwise.prepare(q, k, v, i, f, carry.state.m, chunk)
+    gates = F.linear(a, w.gates_a, w.gates_bias).add_(F.linear(m, w.gates_m))
+    i, f = (sequences(part) for part in gates.chunk(2, -1))
+    q, k, v = (_blockwise(part, weight, heads, chunk) for part, weight in ((a, w.q), (a, w.k), (m, w.v)))
+    c = chunkwise.prepare(q, k, v, i, f, carry.state.m, w.cell_dtype)
     numerator, signed, state = chunkwise.forward_block(c, carry.state)
     den = torch.maximum(signed.abs(), chunkwise.floor_of(c)).add_(EPS)
-    h = from_rows(_head_norm(numerator, den), batch, heads)
+    h = from_rows(_head_norm(numerator.to(den.dtype), den), batch, heads)
     out = a.mul_(w.skip)
     out.view(h.shape).addcmul_(h, w.outnorm.view(heads, -1))
     return out[:, :count].mul_(F.silu(z[:, :count], inplace=True)), Carry(state, tail)
@@ -91,13 +91,15 @@ def _conv(m: Tensor, w: FoldedWeights) -> Tensor:
     return F.silu(a, inplace=True)
 
 
-def _blockwise(x: Tensor, weight: Tensor) -> Tensor:
-    """Block-diagonal projection of [B, T, E] with weight [E / g, g (in), g (out)]."""
-    groups, size, _ = weight.shape
-    flat = x.flatten(0, 1) if x.shape[0] > 1 else x[0]
-    out = torch.empty(flat.shape[0], groups, size, dtype=x.dtype, device=x.device)
-    torch.bmm(flat.view(-1, groups, size).transpose(0, 1), weight, out=out.transpose(0, 1))
-    return out.view(x.shape)
+def _blockwise(x: Tensor, weight: Tensor, heads: int, chunk: int) -> Tensor:
+    """Block-diagonal projection of [B, T, E] with weight [P, g (in), g (out)], as rows [G, B, NH, L, ...]."""
+    batch, tokens, inner = x.shape
+    count, size, _ = weight.shape
+    flat = x.reshape(-1, inner).view(-1, count, size).transpose(0, 1)
+    out = torch.bmm(flat, weight)
+    if count % heads:
+        return to_rows(out.transpose(0, 1).reshape(batch, tokens, heads, -1), chunk)
+    return out.view(heads, count // heads, batch, -1, chunk, size).permute(3, 2, 0, 4, 1, 5)
 
 
 def _head_norm(numerator: Tensor, den: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from xlstm_kernels.weights import ViLWeights
 
-BLOCK = 16
+BLOCK = 32
 """Diagonal blocks are joined to blocks of at most this size: a small dense product beats many tiny ones."""
 
 
@@ -29,6 +29,7 @@ class FoldedWeights(NamedTuple):
     outnorm: Tensor  # (E,)
     skip: Tensor  # (E,)
     proj_down: Tensor  # (C, E)
+    cell_dtype: torch.dtype
 
     @property
     def heads(self) -> int:
@@ -50,22 +51,27 @@ def fold(w: ViLWeights, work: torch.dtype, product: torch.dtype) -> FoldedWeight
         proj_up=w.proj_up.to(product),
         conv=w.conv_weight[:, 0].t().to(work).contiguous(),
         conv_bias=w.conv_bias.to(work),
-        q=join_blocks(w.q.to(work)),
-        k=join_blocks(w.k.to(work)),
-        v=join_blocks(w.v.to(work)),
+        q=join_blocks(w.q.to(work), inner // heads),
+        k=join_blocks(w.k.to(work), inner // heads),
+        v=join_blocks(w.v.to(work), inner // heads),
         gates_a=through_q + through_k,
         gates_m=through_v,
         gates_bias=torch.cat([w.igate_bias, w.fgate_bias]).to(work),
         outnorm=(1.0 + w.outnorm).to(work),
         skip=w.skip.to(work),
         proj_down=w.proj_down.to(product),
+        cell_dtype=product if inner // heads >= 64 else work,
     )
 
 
-def join_blocks(weight: Tensor) -> Tensor:
-    """Join diagonal blocks (E / b, b (out), b (in)) to larger ones (E / g, g (in), g (out)), g a divisor of E."""
+def join_blocks(weight: Tensor, width: int) -> Tensor:
+    """Join diagonal blocks (E / b, b (out), b (in)) to larger ones (E / g, g (in), g (out)).
+
+    g divides the head width where b does, else E.
+    """
     count, size, _ = weight.shape
-    joined = max(n for n in range(1, max(1, BLOCK // size) + 1) if count % n == 0)
+    whole = width // size if width % size == 0 else count
+    joined = max(n for n in range(1, max(1, BLOCK // size) + 1) if whole % n == 0)
     blocks = weight.mT.view(count // joined, joined, size, size)
     out = blocks.new_zeros(count // joined, joined, size, joined, size)
     out.diagonal(dim1=1, dim2=3).copy_(blocks.permute(0, 2, 3, 1))
