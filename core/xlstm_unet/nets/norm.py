@@ -15,7 +15,7 @@ class InstanceNorm(nn.Module):
     Three kernels for the same mathematics, each the fastest where it is used:
 
     - contiguous layout, or with gradients: torch's instance normalisation, the one the release uses. Its
-      backward in contiguous layout is four times as fast as group normalisation's in channels-last layout.
+      backward, in contiguous layout, takes a quarter of that of group normalisation in channels-last layout.
     - channels-last float32 on the CPU: `_normalise_channels_last`. Group normalisation sums so crudely there
       that it is off by 1e-4 on 512 x 512 maps; this is as exact as the first, and a whole network takes 5 %
       longer than with group normalisation.
@@ -42,9 +42,7 @@ class InstanceNorm(nn.Module):
         if torch.is_grad_enabled() or x.is_contiguous():
             return torch.instance_norm(x, self.weight, self.bias, None, None, True, 0.0, self.eps, False)
         if x.device.type == "cpu" and x.dtype == torch.float32:
-            samples = [
-                _normalise_channels_last(s, self.weight, self.bias, self.eps) for s in torch.split(x, 1)
-            ]
+            samples = [_normalise_channels_last(s[None], self.weight, self.bias, self.eps) for s in x]
             return samples[0] if len(samples) == 1 else torch.cat(samples)
         return torch.group_norm(x, self.channels, self.weight, self.bias, self.eps)
 

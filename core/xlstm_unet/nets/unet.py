@@ -170,7 +170,9 @@ class Network(nn.Module):
         return size
 
 
-def build_network(spec: ModelSpec, *, generator: torch.Generator | None = None) -> Network:
+def build_network(
+    spec: ModelSpec, *, generator: torch.Generator | None = None, network_type: type[Network] = Network
+) -> Network:
     """Return the network of a model, initialised for training, on the default device.
 
     Parameters
@@ -179,6 +181,8 @@ def build_network(spec: ModelSpec, *, generator: torch.Generator | None = None) 
         What to build.
     generator
         Source of the initial weights; torch's global one without it.
+    network_type
+        Class to build, for networks of other blocks that are compared with this one.
 
     Raises
     ------
@@ -187,7 +191,7 @@ def build_network(spec: ModelSpec, *, generator: torch.Generator | None = None) 
     """
     device = torch.get_default_device()
     with torch.device("meta"):
-        network = Network(spec)
+        network = network_type(spec)
     if device.type != "meta":
         network.to_empty(device=device)
         initialise(network, generator)

@@ -148,9 +148,11 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     except BundleError:
         raise
     except Exception as error:  # torch, pickle and zipfile raise many types on damaged files
-        reason = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+        # The rest of torch's message advises to run the pickle.
+        named = re.search(r"GLOBAL (\S+)", str(error))
+        reason = f"it asks for {named[1]}" if named else f"{type(error).__name__} while reading"
         raise BundleError(
-            f"{path} cannot be read as a checkpoint: {reason}",
+            f"{path} cannot be read as a checkpoint: {reason}.",
             "It is damaged, or holds more than weights and was refused.",
         ) from error
     for field in ("network_weights", "trainer_name", "init_args"):
@@ -257,6 +259,8 @@ def _configuration(plans: dict[str, Any], name: str) -> dict[str, Any]:
     chain: list[dict[str, Any]] = []
     parent: str | None = name
     while parent is not None:
+        if parent not in plans["configurations"]:
+            raise BundleError(f'plans.json: there is no configuration "{parent}".')
         if len(chain) == len(plans["configurations"]):
             raise BundleError(f'plans.json: configuration "{name}" inherits from itself.')
         chain.append(plans["configurations"][parent])
