@@ -12,6 +12,7 @@ from xlstm_unet.cli import demo, doctor, evaluate, models, segment, train
 app = typer.Typer(
     name="xlstm-unet",
     help="Segment biomedical images with xLSTM-UNet.",
+    epilog="Exit codes: 0 done, 1 an error or a file that failed, 2 wrong usage, 130 cancelled.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
