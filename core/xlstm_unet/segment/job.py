@@ -81,21 +81,26 @@ class Job:
         The maps are None for a part without any contrast: nothing can be found there.
         """
         constant = 0
-        for number, (index, part) in enumerate(self._parts):
+        for number, (index, _) in enumerate(self._parts):
             check_cancelled(self._cancel)
             report = self._reporting(number)
-            ready = self._ready if self._ready is not None and self._ready.number == number else None
-            array = ready.array if ready is not None else self._prepare(number)
-            constant += array is None
-            if array is None:
-                yield index, None, report
-            elif ready is not None and ready.maps is not None:
-                yield index, ready.maps, report
-            else:
-                yield index, self._predict(array, part, report), report
+            maps = self._part_maps(number, report)
+            constant += maps is None
+            yield index, maps, report
         if constant:
             what = "The image is" if len(self._parts) == 1 else f"{constant} of {len(self._parts)} slices are"
             self.notes.append(f"{what} constant: nothing to find.")
+
+    def _part_maps(self, number: int, report: OnProgress | None) -> NDArray[np.float16] | None:
+        """Return the maps of a part; the prepared image, twice as large, is let go before they are decoded."""
+        if self._ready is not None and self._ready.number == number:
+            array, maps = self._ready.array, self._ready.maps
+            self._ready = None
+            if maps is not None:
+                return maps
+            return self._predict(array, self._parts[number][1], report)
+        prepared = self._prepare(number)
+        return None if prepared is None else self._predict(prepared, self._parts[number][1], report)
 
     def _prepare(self, number: int) -> NDArray[np.float32] | None:
         """Return a part as (C, *spatial), normalised; None if it is constant."""
