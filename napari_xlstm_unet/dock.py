@@ -97,7 +97,8 @@ class Dock(QScrollArea):
             layer.selected_label = label
             centre = layer.data_to_world(places[len(places) // 2])
             self._viewer.dims.point = (*self._viewer.dims.point[: -layer.ndim], *centre)
-            self._viewer.camera.center = tuple(centre[-3:]) if len(centre) > 2 else (0.0, *centre)
+            scene = getattr(self._viewer, "scene", self._viewer)  # the camera's home since napari 0.9
+            scene.camera.center = tuple(centre[-3:]) if len(centre) > 2 else (0.0, *centre)
 
 
 def _line() -> QFrame:
