@@ -1,7 +1,8 @@
 """Time whole networks on the CPU: the released Enc at microscopy size, 3D, and small ones.
 
 Run ``python tests/benchmarks/bench_network.py --help``. Every case runs in its own process, so that peak
-memory is its own. The machine should be idle: the load average at the start is part of the result.
+memory is its own. The machine should be idle: the load average at the start is part of the result. On a busy
+one, the CPU seconds with OMP_NUM_THREADS=1 still tell.
 """
 
 from __future__ import annotations
@@ -97,19 +98,21 @@ def measure(name: str, precision: str, repeats: int, tuned: bool) -> dict[str, A
     parameters = count_parameters(network)
     network = prepare(network, cpu, precision=precision)  # type: ignore[arg-type]
     x = torch.randn(1, spec.input_channels, *spec.patch_size)
-    seconds = []
+    seconds, cpu_seconds = [], []
     with inference_context(cpu):
         network(x)
         for _ in range(repeats):
-            start = time.perf_counter()
+            start, cpu_start = time.perf_counter(), time.process_time()
             network(x)
             seconds.append(time.perf_counter() - start)
+            cpu_seconds.append(time.process_time() - cpu_start)
     return {
         "case": name,
         "precision": precision,
         "parameters": parameters,
         "min_s": round(min(seconds), 4),
         "median_s": round(statistics.median(seconds), 4),
+        "cpu_s": round(min(cpu_seconds), 4),
         "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024,
         "threads": torch.get_num_threads(),
         "load": round(load, 2),
@@ -131,7 +134,8 @@ def main() -> None:
         print(json.dumps(measure(case, precision, options.repeats, not options.default_malloc)))
         return
     if not options.json:
-        print(f"{'case':14}{'precision':10}{'params/M':>9}{'min s':>8}{'median':>8}{'peak MB':>8}{'load':>6}")
+        numbers = ("min s", "median", "cpu s", "peak MB")
+        print(f"{'case':14}{'precision':10}{'params/M':>9}" + "".join(f"{n:>8}" for n in numbers) + "  load")
     for case in options.cases or CASES:
         for precision in options.precision:
             command = [sys.executable, __file__, "--here", case, "--repeats", str(options.repeats)]
@@ -140,7 +144,7 @@ def main() -> None:
             run = subprocess.run(command, check=True, capture_output=True, text=True)
             r = json.loads(run.stdout)
             row = f"{case:14}{precision:10}{r['parameters'] / 1e6:9.2f}{r['min_s']:8.3f}{r['median_s']:8.3f}"
-            row += f"{r['peak_mb']:8}{r['load']:6.2f}"
+            row += f"{r['cpu_s']:8.3f}{r['peak_mb']:8}{r['load']:6.2f}"
             print(run.stdout.strip() if options.json else row, flush=True)
 
 

@@ -158,6 +158,8 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     for field in ("network_weights", "trainer_name", "init_args"):
         if not isinstance(content, dict) or field not in content:
             raise BundleError(f"{path} has no {field}: it is no checkpoint of nnU-Net.")
+    if not isinstance(content["network_weights"], Mapping):
+        raise BundleError(f"{path}: network_weights is no table of tensors by name.")
     return content
 
 
