@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
+import functools
+import os
+import sys
 from typing import Literal, NamedTuple, cast, get_args
 
+import torch
 from torch import Tensor
 
-Backend = Literal["auto", "torch", "dense"]
+Backend = Literal["auto", "triton", "torch", "dense"]
 BACKENDS: tuple[str, ...] = get_args(Backend)
+
+ENVIRONMENT = "XLSTM_KERNELS_BACKEND"
+"""Environment variable that takes the place of ``auto``."""
+
+WIDEST = 256
+"""Head width up to which the Triton kernels hold a state."""
 
 
 class Choice(NamedTuple):
@@ -18,15 +28,71 @@ class Choice(NamedTuple):
 
 
 def select(requested: str, q: Tensor) -> Choice:
-    """Choose the backend for tokens like ``q``.
+    """Choose the backend for tokens (B, S, NH, DH) like ``q``.
 
     Raises
     ------
     ValueError
         If ``requested`` is no backend.
+    RuntimeError
+        If Triton is asked for and cannot run.
     """
-    if requested not in BACKENDS:
-        raise ValueError(f"backend {requested!r} is not one of {', '.join(BACKENDS)}")
-    if requested != "auto":
-        return Choice(cast("Backend", requested), "asked for")
-    return Choice("torch", "the chunkwise form runs on every device")
+    asked = os.environ.get(ENVIRONMENT, "auto") if requested == "auto" else requested
+    if asked not in BACKENDS:
+        raise ValueError(f"backend {asked!r} is not one of {', '.join(BACKENDS)}")
+    obstacle = _obstacle(q.device.type, q.dtype, q.shape[-1]) if asked in ("auto", "triton") else ""
+    if asked == "triton" and obstacle:
+        raise RuntimeError(f"backend 'triton' cannot run: {obstacle}")
+    if asked == "auto":
+        return Choice("torch", obstacle) if obstacle else Choice("triton", "fastest on a GPU")
+    return Choice(cast("Backend", asked), "asked for")
+
+
+def _obstacle(device: str, dtype: torch.dtype, width: int) -> str:
+    """Why Triton cannot run, in a few words; empty where it can."""
+    if dtype == torch.float64:
+        return "float64 is computed by the torch form"
+    if width > WIDEST:
+        return f"head width {width} is above {WIDEST}"
+    if interpreted():
+        return triton_problem()
+    if device != "cuda":
+        return f"the tokens are on {device}, Triton needs a GPU"
+    return triton_problem()
+
+
+def interpreted() -> bool:
+    """Whether Triton's interpreter is switched on, which runs the kernels on a CPU, slowly, for tests."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+@functools.cache
+def triton_problem() -> str:
+    """Import Triton, once and safely; what is wrong with it, or an empty text.
+
+    Triton carries its own LLVM. Where a GL driver has loaded another one (a napari viewer on Mesa), symbols of the two
+    mix and the process dies, so the library is loaded with its own symbols first.
+    """
+    if "triton" in sys.modules:
+        return ""
+    flags = sys.getdlopenflags() if hasattr(sys, "getdlopenflags") else None
+    try:
+        if flags is not None:
+            sys.setdlopenflags(os.RTLD_NOW | os.RTLD_LOCAL | getattr(os, "RTLD_DEEPBIND", 0))
+        import triton  # noqa: F401
+    except Exception as error:
+        return f"Triton cannot be imported ({type(error).__name__}: {error})"
+    finally:
+        if flags is not None:
+            sys.setdlopenflags(flags)
+    return ""
+
+
+def describe(device: str = "auto") -> str:
+    """One sentence: which backend runs on a device ("cpu", "cuda", "auto" for the best), and why."""
+    kind = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else torch.device(device).type
+    asked = os.environ.get(ENVIRONMENT, "auto")
+    if asked not in ("auto", "triton"):
+        return f"{asked} on {kind}: asked for by {ENVIRONMENT}"
+    obstacle = _obstacle(kind, torch.float32, 1)
+    return f"torch on {kind}: {obstacle}" if obstacle else f"triton on {kind}: fastest on a GPU"

@@ -7,11 +7,19 @@ from torch import Tensor
 
 from xlstm_kernels.backend import select
 from xlstm_kernels.dense import mlstm_dense
-from xlstm_kernels.ops import mlstm_torch
+from xlstm_kernels.ops import mlstm_torch, mlstm_triton
 
 
 def mlstm(
-    q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, reverse: bool = False, *, backend: str = "auto"
+    q: Tensor,
+    k: Tensor,
+    v: Tensor,
+    i: Tensor,
+    f: Tensor,
+    reverse: bool = False,
+    *,
+    backend: str = "auto",
+    precision: str = "ieee",
 ) -> Tensor:
     """Run the mLSTM cell of xLSTM over whole sequences, with cost linear in their length.
 
@@ -26,6 +34,8 @@ def mlstm(
         Scan from the last token to the first.
     backend
         One of `xlstm_kernels.backend.BACKENDS`.
+    precision
+        How Triton multiplies float32: "ieee", "tf32x3" or "tf32".
 
     Returns
     -------
@@ -51,9 +61,14 @@ def mlstm(
     _check(q, k, v, i, f)
     gate_dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
     i, f = i.to(gate_dtype), f.to(gate_dtype)
-    if select(backend, q).name == "dense":
+    name = select(backend, q).name
+    if name == "dense":
         return mlstm_dense(q, k, v, i, f, reverse)
-    h: Tensor = mlstm_torch(q, k, v, i, f, reverse)[0]
+    h: Tensor
+    if name == "triton":
+        h = mlstm_triton(q, k, v, i, f, reverse, precision)[0]
+    else:
+        h = mlstm_torch(q, k, v, i, f, reverse)[0]
     return h
 
 

@@ -1,4 +1,4 @@
-"""The mLSTM cell as a `torch.library` operation, with fake implementation and gradient."""
+"""The mLSTM cell as `torch.library` operations, with fake implementations and gradients."""
 
 from __future__ import annotations
 
@@ -72,3 +72,59 @@ def _backward(ctx: Any, dh: Tensor | None, _: Tensor | None) -> tuple[Tensor | N
 
 
 mlstm_torch.register_autograd(_backward, setup_context=_save)
+
+
+@torch.library.custom_op("xlstm_kernels::mlstm_triton", mutates_args=())
+def mlstm_triton(
+    q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, reverse: bool, precision: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Cell in Triton: h (B, S, NH, DH), stabiliser and signed normaliser (B, S, NH) for the gradient."""
+    from xlstm_kernels import triton_launch
+
+    return triton_launch.forward(q, k, v, i, f, reverse, precision)
+
+
+@mlstm_triton.register_fake
+def _(
+    q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, reverse: bool, precision: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    m, normaliser = (q.new_empty(i.shape, dtype=torch.float32) for _ in range(2))
+    return q.new_empty(q.shape), m, normaliser
+
+
+@torch.library.custom_op("xlstm_kernels::mlstm_triton_backward", mutates_args=())
+def mlstm_triton_backward(
+    dh: Tensor, q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor,
+    h: Tensor, m: Tensor, normaliser: Tensor, reverse: bool, precision: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Gradient of `mlstm_triton`: dq, dk, dv, di, df."""
+    from xlstm_kernels import triton_launch
+
+    return triton_launch.backward(dh, q, k, v, i, f, h, m, normaliser, reverse, precision)
+
+
+@mlstm_triton_backward.register_fake
+def _(
+    dh: Tensor, q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor,
+    h: Tensor, m: Tensor, normaliser: Tensor, reverse: bool, precision: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    return (
+        q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape),
+        i.new_empty(i.shape), f.new_empty(f.shape),
+    )  # fmt: skip
+
+
+def _save_triton(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
+    *tensors, ctx.reverse, ctx.precision = inputs
+    ctx.save_for_backward(*tensors, *output)
+    ctx.mark_non_differentiable(*output[1:])
+    ctx.set_materialize_grads(False)
+
+
+def _backward_triton(ctx: Any, dh: Tensor | None, *_: Tensor | None) -> tuple[Tensor | None, ...]:
+    if dh is None:
+        return (None,) * 7
+    return (*mlstm_triton_backward(dh, *ctx.saved_tensors, ctx.reverse, ctx.precision), None, None)
+
+
+mlstm_triton.register_autograd(_backward_triton, setup_context=_save_triton)

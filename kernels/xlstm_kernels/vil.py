@@ -41,6 +41,6 @@ def vil_layer(x: Tensor, w: ViLWeights, *, reverse: bool = False, backend: str =
     if x.ndim != 3 or x.shape[-1] != w.norm.shape[0]:
         raise ValueError(f"x has shape {tuple(x.shape)}, expected (B, S, C) with C = {w.norm.shape[0]}")
     learning = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *w))
-    if select(backend, x).name == "torch" and not learning:
+    if x.device.type == "cpu" and select(backend, x).name == "torch" and not learning:
         return vil_forward(x, fold(w, work_dtype(x), x.dtype), reverse)
     return vil_layer_plain(x, w, reverse, backend=backend)

@@ -1,0 +1,180 @@
+"""Launch of the Triton kernels of the cell: sizes of tiles, chunks and segments by shape."""
+
+from __future__ import annotations
+
+import os
+from typing import Any, NamedTuple
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from xlstm_kernels import triton_backward, triton_forward
+from xlstm_kernels.gates import scan_gates, stabiliser_gradient
+from xlstm_kernels.dense import EPS
+
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+
+TILE = 64
+"""Width of a tile of a head that is wider than `WHOLE`."""
+
+WHOLE = 128
+"""A head up to this width is one tile."""
+
+PROGRAMS = 512
+"""Programs to aim at when a sequence is cut into segments: a few per multiprocessor."""
+
+SHORT = 256
+"""Up to this many tokens a sequence is one segment: one launch."""
+
+SCAN_BLOCK = 256
+
+
+class Plan(NamedTuple):
+    """How one call is cut up."""
+
+    chunk: int
+    segments: int
+    chunks: int  # in a segment
+    count: int  # in all
+    wide: int  # head width, padded to a power of two
+    tile: int
+    tiles: int
+    options: dict[str, Any]
+
+
+def plan(q: Tensor, precision: str) -> Plan:
+    """Cut up the work for tokens (B, S, NH, DH) shaped like q."""
+    batch, size, heads, width = q.shape
+    wide = max(16, triton.next_power_of_2(width))
+    tile = wide if wide <= WHOLE else TILE
+    tiles = triton.cdiv(width, tile)
+    chunk = 16 if size <= 16 else 32 if size <= 32 or wide <= 16 or wide > WHOLE else 64
+    count = triton.cdiv(size, chunk)
+    segments = 1 if size <= SHORT else max(1, min(count, PROGRAMS // (batch * heads * tiles)))
+    chunks = triton.cdiv(count, segments)
+    low = q.dtype in (torch.bfloat16, torch.float16)
+    dot = {torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}.get(q.dtype, tl.float32)
+    options = {
+        "L": chunk,
+        "DOT": tl.float32 if INTERPRETED else dot,
+        "PREC": "tf32" if low else precision,
+        "num_warps": 4 if wide * tile <= 64 * 64 else 8,
+        "num_stages": 2 if wide <= 64 and low else 1,
+    }
+    return Plan(chunk, triton.cdiv(count, chunks), chunks, count, wide, tile, tiles, options)
+
+
+def forward(
+    q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, reverse: bool, precision: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Cell over (B, S, NH, DH): h, stabiliser and signed normaliser (B, S, NH) in float32."""
+    batch, size, heads, width = q.shape
+    p = plan(q, precision)
+    grid = (p.tiles, p.segments, batch * heads)
+    h = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    m, signed = (torch.empty(i.shape, dtype=torch.float32, device=q.device) for _ in range(2))
+    state, start = _segment_states(k, v, i, f, reverse, p) if p.segments > 1 else (m, m)
+    triton_forward.mlstm_fwd_kernel_output[grid](
+        q, k, v, i, f, h, m, signed, state, start,
+        *q.stride(), *k.stride(), *v.stride(), *i.stride(), *f.stride(),
+        size, heads, width, p.chunks, width**-0.5,
+        DK=p.wide, DV=p.tile, REVERSE=reverse, STARTS=p.segments > 1, **p.options,
+    )  # fmt: skip
+    return h, m, signed
+
+
+def _segment_states(k: Tensor, v: Tensor, i: Tensor, f: Tensor, reverse: bool, p: Plan) -> tuple[Tensor, Tensor]:
+    """State and stabiliser before every segment."""
+    batch, size, heads, width = k.shape
+    rows, elements = batch * heads, width * width + width
+    state = torch.empty(rows, p.segments, elements, dtype=torch.float32, device=k.device)
+    level = torch.empty(rows, p.segments, 2, dtype=torch.float32, device=k.device)
+    start = torch.empty(rows, p.segments, dtype=torch.float32, device=k.device)
+    triton_forward.mlstm_fwd_kernel_segment[p.tiles, p.segments, rows](
+        k, v, i, f, state, level,
+        *k.stride(), *v.stride(), *i.stride(), *f.stride(),
+        size, heads, width, p.chunks,
+        DK=p.wide, DV=p.tile, REVERSE=reverse, **p.options,
+    )  # fmt: skip
+    triton_forward.mlstm_fwd_kernel_scan[triton.cdiv(elements, SCAN_BLOCK), rows](
+        state, level, start, p.segments, elements, BLOCK=SCAN_BLOCK, num_warps=4
+    )
+    return state, start
+
+
+def backward(
+    dh: Tensor, q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, h: Tensor, m: Tensor, signed: Tensor,
+    reverse: bool, precision: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Gradient of `forward`: dq, dk, dv in the dtype of the tokens, di, df in that of the gates."""
+    batch, size, heads, width = q.shape
+    p = plan(q, precision)
+    several = p.segments > 1
+    rows, elements = batch * heads, width * width + width
+    grid = (p.tiles, p.segments, rows)
+    delta = torch.linalg.vecdot(dh.float(), h.float())
+    gate_strides = (*i.stride(), *f.stride())
+    shape = (size, heads, width, p.chunks, p.count)
+    start = _segment_states(k, v, i, f, reverse, p)[0] if several else m
+    states = torch.empty(rows, p.count, elements, dtype=torch.float32, device=q.device)
+    triton_backward.mlstm_bwd_kernel_states[grid](
+        k, v, i, f, m, start, states, *k.stride(), *v.stride(), *gate_strides, *shape,
+        DK=p.wide, DV=p.tile, REVERSE=reverse, STARTS=several, **p.options,
+    )  # fmt: skip
+    grad = m
+    if several:
+        grad = torch.empty(rows, p.segments, elements, dtype=torch.float32, device=q.device)
+        decay = torch.empty(rows, p.segments, dtype=torch.float32, device=q.device)
+        triton_backward.mlstm_bwd_kernel_segment[grid](
+            q, f, i, dh, m, signed, delta, grad, decay, *q.stride(), *dh.stride(), *gate_strides, *shape, width**-0.5,
+            DK=p.wide, DV=p.tile, REVERSE=reverse, **p.options,
+        )  # fmt: skip
+        triton_backward.mlstm_bwd_kernel_scan[triton.cdiv(elements, SCAN_BLOCK), rows](
+            grad, decay, p.segments, elements, BLOCK=SCAN_BLOCK, num_warps=4
+        )
+    dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
+    sums = torch.zeros(4, p.tiles, *i.shape, dtype=torch.float32, device=q.device)
+    triton_backward.mlstm_bwd_kernel_qk[grid](
+        q, k, v, i, f, dh, m, signed, delta, states, grad, dq, dk, dv, *sums,
+        *q.stride(), *k.stride(), *v.stride(), *dh.stride(), *gate_strides, *shape, i.numel(), width**-0.5,
+        DK=p.tile, DV=p.wide, REVERSE=reverse, STARTS=several, WITH_DV=p.tiles == 1,
+        **(p.options | {"num_stages": 1}),
+    )  # fmt: skip
+    if p.tiles > 1:
+        triton_backward.mlstm_bwd_kernel_v[grid](
+            q, k, i, f, dh, m, signed, delta, grad, dv,
+            *q.stride(), *k.stride(), *dh.stride(), *gate_strides, *shape, width**-0.5,
+            DK=p.wide, DV=p.tile, REVERSE=reverse, STARTS=several, **p.options,
+        )  # fmt: skip
+    di, df = gate_gradients(i, f, m, signed, delta, sums.sum(1), reverse)
+    return dq, dk, dv, di, df
+
+
+def gate_gradients(
+    i: Tensor, f: Tensor, m: Tensor, signed: Tensor, delta: Tensor, sums: Tensor, reverse: bool
+) -> tuple[Tensor, Tensor]:
+    """Finish the gradients of the gates from the sums of ``P * dP``; see `xlstm_kernels.chunkwise.backward_block`."""
+    batch, size, heads = i.shape
+
+    def ordered(x: Tensor) -> Tensor:
+        return (x.flip(-2) if reverse else x).transpose(-1, -2).flatten(-3, -2)
+
+    row, column, step, shifted = ordered(sums).double()
+    flipped = ordered(f)
+    gates = scan_gates(ordered(i), flipped, m.new_full((batch * heads,), -torch.inf, dtype=torch.float64), size)
+    floor = torch.exp(-ordered(m))
+    norm, output = ordered(signed).abs(), ordered(delta)
+    den = torch.maximum(norm, floor) + EPS
+    below = torch.where(norm > floor, 0.0, output * (1.0 - EPS / den))
+    dm = torch.stack([-EPS * (output / den).double(), below.double() - row])
+    passing, landed, _ = stabiliser_gradient(gates, dm, dm.new_zeros(2, batch * heads))
+    di = column + landed
+    df = (step + shifted + passing) * torch.sigmoid(-flipped.double())
+
+    def back(x: Tensor, like: Tensor) -> Tensor:
+        x = x.view(batch, heads, size).transpose(1, 2)
+        return (x.flip(1) if reverse else x).to(like.dtype).contiguous()
+
+    return back(di, i), back(df, f)
