@@ -92,7 +92,7 @@ class Job:
             self.notes.append(f"{what} constant: nothing to find.")
 
     def _part_maps(self, number: int, report: OnProgress | None) -> NDArray[np.float16] | None:
-        """Return the maps of a part; the prepared image, twice as large, is let go before they are decoded."""
+        """Return the maps of a part; the prepared image is let go before they are decoded."""
         if self._ready is not None and self._ready.number == number:
             array, maps = self._ready.array, self._ready.maps
             self._ready = None

@@ -49,7 +49,7 @@ def test_estimates_the_diameter_of_discs(
     found = estimate_diameter(
         normalise(image[None], spec.normalisation), Predictor(spec, network, device="cpu")
     )
-    assert found.diameter == pytest.approx(diameter, rel=0.2)
+    assert found.diameter == pytest.approx(diameter, rel=0.3)
     assert found.maps is not None, "the image is one tile: its maps are used again"
     assert found.maps.shape == (2, side, side)
 

@@ -61,7 +61,7 @@ def test_diameter_given_and_estimated(segmenter: Segmenter, discs: Discs, diamet
     image, labels = discs((8 * diameter,) * 2 if diameter > 14 else (128, 128), diameter, 50)
     for result in (segmenter(image, diameter=diameter), segmenter(image)):
         assert score_instances(result.labels, labels).f1_50 >= 0.85
-        assert result.diameter == pytest.approx(diameter, rel=0.2)
+        assert result.diameter == pytest.approx(diameter, rel=0.3)
     assert any("given" in note for note in segmenter(image, diameter=diameter).notes)
 
 
