@@ -22,11 +22,17 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist workste
 demo: $(VENV)/.package
 	$(BIN)/xlstm-unet demo --output demo-output
 
-test: lint $(VENV)/.triton
-	$(PYTEST) -m "not slow"
+# The plugin's tests run apart: a window's OpenGL and Triton do not go together in one process.
+CORE_TESTS := --ignore=tests/plugin -p no:napari -p no:xvfb -p no:pytest-qt
+PLUGIN_TESTS := tests/plugin -n 0
+
+test: lint $(VENV)/.triton $(VENV)/.napari
+	$(PYTEST) -m "not slow" $(CORE_TESTS)
+	$(PYTEST) -m "not slow" $(PLUGIN_TESTS)
 
 test-all: test
-	$(PYTEST) -m slow
+	$(PYTEST) -m slow $(CORE_TESTS)
+	$(PYTEST) -m slow $(PLUGIN_TESTS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .
@@ -58,6 +64,14 @@ $(VENV)/.package: $(VENV)/.torch pyproject.toml
 
 $(VENV)/.test: $(VENV)/.package
 	$(PIP) -e '.[test,train]'
+	@touch $@
+
+# napari needs a display and OpenGL; here both in software.
+$(VENV)/.napari: $(VENV)/.test
+	$(PIP) -e '.[napari,test-napari]'
+	@if command -v apt-get >/dev/null; then $(APT) update -q && \
+	    $(APT) install -qy --no-install-recommends xvfb xauth libegl1 libgl1 libgl1-mesa-dri libdbus-1-3 \
+	        libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4 libxcb-keysyms1; fi
 	@touch $@
 
 # Optional: kernels are also tested in Triton's interpreter where Triton exists (Linux, x86-64; 700 MB).

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+
+collect_ignore = [] if find_spec("napari") and find_spec("pytestqt") else ["plugin"]
+"""The plugin's tests are for where napari is installed."""
 
 
 @pytest.fixture(scope="session")
