@@ -10,6 +10,7 @@ FORMAT_VERSION: Final = 1
 """Version of ``model.json``; a reader accepts its own version and older ones."""
 
 Positive = Annotated[int, Field(ge=1)]
+Blocks = Annotated[int, Field(ge=1, le=64)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
 
 
@@ -30,9 +31,9 @@ class NetworkSpec(_Model):
     """Convolution kernel of each stage, one number an axis."""
     strides: tuple[tuple[Positive, ...], ...]
     """Stride on entering each stage, one number an axis; the first is all ones."""
-    encoder_blocks: tuple[Positive, ...]
+    encoder_blocks: tuple[Blocks, ...]
     """Residual blocks of each stage."""
-    decoder_blocks: tuple[Positive, ...]
+    decoder_blocks: tuple[Blocks, ...]
     """Residual blocks of each decoder step, deepest first; one fewer than stages."""
     direction: Literal["forward", "paired"] = "forward"
     """``forward``: every layer scans top-left to bottom-right, as released; ``paired``: odd ones reversed."""

@@ -261,6 +261,7 @@ def test_unfit_plans(folder: Path, name: str, field: str, value: Any, message: s
         ("normalization_schemes", ["Mine"], "'Mine' is unknown"),
         ("patch_size", [80], "strides|patch_size|kernels"),
         ("UNet_base_num_features", 10**9, "does not fit"),
+        ("n_conv_per_stage_encoder", [10**9, 2, 2, 2, 2], r"encoder_blocks\.0"),
         ("pool_op_kernel_sizes", [[1, 1], [2, 2]], "strides has 2 entries, expected 5"),
         ("conv_kernel_sizes", "deep", "no valid network|lack a field"),
     ],
