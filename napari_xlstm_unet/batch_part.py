@@ -133,6 +133,7 @@ def _task(image: Image, spec: ModelSpec, diameter: float | None, *, stitch: bool
         raise ImageError(f"It has {image.channels} channels, but the model expects {spec.input_channels}.")
     return Task(
         image_name=image.name,
+        image_id="",
         array=image.array,
         axes=image.axes,
         window=tuple(slice(0, length) for length in image.array.shape),

@@ -59,8 +59,7 @@ class Dock(QScrollArea):
         self.setFrameShape(QFrame.Shape.NoFrame)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setMinimumWidth(300)
-        self.destroyed.connect(controller.close)
-        QApplication.instance().aboutToQuit.connect(controller.close)
+        _close_with(self, controller)
 
     def _tools(self) -> QHBoxLayout:
         self.measure = QPushButton("Measure")
@@ -99,6 +98,18 @@ class Dock(QScrollArea):
             self._viewer.dims.point = (*self._viewer.dims.point[: -layer.ndim], *centre)
             scene = getattr(self._viewer, "scene", self._viewer)  # the camera's home since napari 0.9
             scene.camera.center = tuple(centre[-3:]) if len(centre) > 2 else (0.0, *centre)
+
+
+def _close_with(dock: Dock, controller: Controller) -> None:
+    """Close the controller when the dock goes, or napari ends; then nothing holds it."""
+    application = QApplication.instance()
+
+    def close() -> None:
+        controller.close()
+        application.aboutToQuit.disconnect(close)
+
+    dock.destroyed.connect(close)
+    application.aboutToQuit.connect(close)
 
 
 def _line() -> QFrame:

@@ -129,6 +129,7 @@ class ImagePart:
         )
         return Task(
             image_name=layer.name,
+            image_id=layer.unique_id.hex,
             array=array,
             axes=state.axes,
             window=window,

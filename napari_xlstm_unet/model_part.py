@@ -37,10 +37,6 @@ class ModelPart:
         self._job.status = "Starting the worker…"
         self._background.run(self._backend.start, self._started, self._not_started, name="xlstm-unet-start")
 
-    def refresh(self) -> None:
-        """Ask for the models again (new ones may have been added)."""
-        self._background.run(self._backend.start, self._listed, tell_error, name="xlstm-unet-models")
-
     def choose(self, name: str) -> None:
         """Choose a model; its description follows."""
         info = next((info for info in self.state.models if info.name == name), None)

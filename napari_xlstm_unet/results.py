@@ -72,10 +72,11 @@ class Outcome:
     seconds: float = 0.0
 
     @property
-    def source(self) -> tuple[str, str, str, str]:
-        """What makes two outcomes versions of the same result: image, model, region and reading."""
+    def source(self) -> tuple[str, ...]:
+        """What makes two outcomes versions of the same result: image, model, region, reading and place."""
         task = self.task
-        return (task.image_name, self.spec.name, f"{task.window} {task.factor}", task.axes)
+        place = {name: np.asarray(value).tolist() for name, value in task.placement.items()}
+        return (task.image_id, self.spec.name, str(task.window), str(task.factor), task.axes, str(place))
 
 
 @dataclass
@@ -103,6 +104,7 @@ def facts(outcome: Outcome) -> dict[str, Any]:
     return {
         "model": outcome.spec.name,
         "image": task.image_name,
+        "image_id": task.image_id,
         "axes": task.axes,
         "region": [[part.start, part.stop] for part in task.window],
         "diameter": outcome.diameter,

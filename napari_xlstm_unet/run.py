@@ -77,6 +77,8 @@ class Run:
         labels = task.empty_labels()
         places = task.by_piece(labels)
         pieces = list(task.pieces())
+        middle = pieces.pop(len(pieces) // 2)  # where stacks are sharpest, for the estimate of the diameter
+        pieces.insert(0, middle)
         outcome = Outcome(task, spec, labels, labels)
         diameter = task.diameter / task.factor if task.diameter else None
         for number, index in enumerate(pieces):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 from napari_xlstm_unet.adjust_part import AdjustPart
@@ -14,6 +15,9 @@ from napari_xlstm_unet.results import Outcome, Results
 from napari_xlstm_unet.run import Run
 from napari_xlstm_unet.state import Finish, JobState, Phase
 from xlstm_unet.errors import CancelledError, XLSTMUNetError
+
+GIVE_UP_SECONDS = 2.0
+"""How long a cancelled run may take to end."""
 
 REPORT_SECONDS = 0.05
 """Progress is shown at most this often."""
@@ -92,6 +96,7 @@ class SegmentPart:
             self.job.phase = Phase.CANCELLING
             self.job.status = "Cancelling…"
             self._run.cancel()
+            self._give_up_later(self._run)
 
     def begin(self, status: str) -> Run:
         """Mark that work is running and return the handle that it is done with."""
@@ -135,6 +140,14 @@ class SegmentPart:
             self._image.state.diameter = round(outcome.diameter, 1)
         self._adjust.attach(result)
         self.end(run, status=_summary(outcome))
+
+    def _give_up_later(self, run: Run) -> None:
+        """Go on without ``run`` if it hangs in reading the image; what it gives then is dropped."""
+        timer = threading.Timer(
+            GIVE_UP_SECONDS, lambda: self._background.post(lambda: self.end(run, CancelledError()))
+        )
+        timer.daemon = True
+        timer.start()
 
     def _report(self, run: Run, fraction: float, text: str) -> None:
         now = time.monotonic()

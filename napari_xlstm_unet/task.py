@@ -52,6 +52,8 @@ class Task:
     ----------
     image_name
         Name of the layer.
+    image_id
+        What tells it from others of the same name.
     array
         Array of the level to use: numpy, dask, zarr; only the pieces are read from it.
     axes
@@ -75,6 +77,7 @@ class Task:
     """
 
     image_name: str
+    image_id: str
     array: Any
     axes: str
     window: Window

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import threading
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -250,6 +251,31 @@ def test_cancel_leaves_no_layer_and_the_next_run_works(bench: Bench, cells: np.n
     controller.image.state.region = Region.ALL
     bench.viewer.layers["large"].data = cells[:64, :64]
     bench.segment()
+    assert len(_results(bench)) == 1
+
+
+def test_cancel_does_not_wait_for_a_slow_disk(bench: Bench, cells: np.ndarray) -> None:
+    da = pytest.importorskip("dask.array")
+    fast = threading.Event()
+    fast.set()
+
+    def read(block: np.ndarray) -> np.ndarray:
+        fast.wait(30)
+        return block
+
+    slow = da.from_array(cells[:64, :64], chunks=64).map_blocks(read, dtype=np.uint8)
+    bench.viewer.add_image(slow, contrast_limits=(0, 255), name="slow")
+    fast.clear()
+    controller = bench.controller
+    controller.segment.press()
+    bench.loop.until(lambda: controller.job.status == "Reading…")
+    controller.segment.press()
+    started = time.monotonic()
+    bench.wait()
+    assert time.monotonic() - started < 4
+    assert controller.job.finish is Finish.CANCELLED
+    fast.set()
+    bench.segment()  # what the slow run gives in the end is dropped
     assert len(_results(bench)) == 1
 
 

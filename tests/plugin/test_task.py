@@ -32,7 +32,7 @@ class Lazy:
 def _task(array: Any, axes: str, window: tuple[slice, ...] | None = None, **changes: Any) -> Task:
     whole = tuple(slice(0, length) for length in array.shape)
     settings = {"dimension": 2, "channels": ONE, "pixels": PixelSize(None, "pixel"), **changes}
-    return Task("image", array, axes, window or whole, **settings)
+    return Task("image", "id", array, axes, window or whole, **settings)
 
 
 def test_a_lazy_array_is_read_piece_by_piece() -> None:
