@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from xlstm_unet.images.image import Image, as_image
 from xlstm_unet.images.labels import read_labels, write_labels
-from xlstm_unet.images.overlay import write_overlay
+from xlstm_unet.images.overlay import draw_overlay, write_overlay
 from xlstm_unet.images.prepare import Normaliser, channels_first, fit_normalisation, normalise
 from xlstm_unet.images.read import SUFFIXES, image_stem, image_suffix, list_images, read_image
 from xlstm_unet.images.resampling import resample
@@ -15,6 +15,7 @@ __all__ = [
     "Normaliser",
     "as_image",
     "channels_first",
+    "draw_overlay",
     "fit_normalisation",
     "image_stem",
     "image_suffix",

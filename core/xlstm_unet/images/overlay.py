@@ -19,8 +19,8 @@ MAX_SIDE = 2048
 _COLOURS = 32
 
 
-def write_overlay(path: Path | str, image: Image, labels: ArrayLike, *, max_side: int = MAX_SIDE) -> None:
-    """Write a PNG of the image with the outline of every label in one of 32 bright colours.
+def draw_overlay(image: Image, labels: ArrayLike, *, max_side: int = MAX_SIDE) -> NDArray[np.uint8]:
+    """Draw the image with the outline of every label in one of 32 bright colours.
 
     Of a stack or a time series the plane with most labelled pixels is shown. Colour images are shown as
     they are, others stretched between their 0.5 and 99.8 percentiles; several channels that are no colour
@@ -28,8 +28,6 @@ def write_overlay(path: Path | str, image: Image, labels: ArrayLike, *, max_side
 
     Parameters
     ----------
-    path
-        Ends in ``.png``.
     image
         The image.
     labels
@@ -37,15 +35,16 @@ def write_overlay(path: Path | str, image: Image, labels: ArrayLike, *, max_side
     max_side
         Longest side of the picture.
 
+    Returns
+    -------
+    picture
+        (height, width, 3).
+
     Raises
     ------
     ImageError
         If the labels do not fit the image.
-    OutputError
-        If the file cannot be written.
     """
-    import imagecodecs
-
     array = image.check_labels(labels)
     index, part = max(image.parts(2), key=lambda item: int(np.count_nonzero(array[item[0]])))
     plane, outlined = part.array, array[index]
@@ -59,6 +58,29 @@ def write_overlay(path: Path | str, image: Image, labels: ArrayLike, *, max_side
     picture = _as_colour(plane, float(np.iinfo(image.array.dtype).max)) if colour else _as_gray(plane)
     edges = outlines(outlined)
     picture[edges] = _palette()[outlined[edges] % _COLOURS]
+    return picture
+
+
+def write_overlay(path: Path | str, image: Image, labels: ArrayLike, *, max_side: int = MAX_SIDE) -> None:
+    """Write what `draw_overlay` draws as a PNG.
+
+    Parameters
+    ----------
+    path
+        Ends in ``.png``.
+    image, labels, max_side
+        As for `draw_overlay`.
+
+    Raises
+    ------
+    ImageError
+        If the labels do not fit the image.
+    OutputError
+        If the file cannot be written.
+    """
+    import imagecodecs
+
+    picture = draw_overlay(image, labels, max_side=max_side)
     with atomic_path(path) as temporary:
         temporary.write_bytes(imagecodecs.png_encode(picture))
 
