@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from napari_xlstm_unet.backend import Backend
 from napari_xlstm_unet.background import Background
@@ -160,8 +160,8 @@ class AdjustPart:
         if result is not None and result is not self._result:
             self.attach(result)
 
-    def _forget(self, event: object) -> None:
-        gone = self._results.forget(event.value)  # type: ignore[attr-defined]
+    def _forget(self, event: Any) -> None:
+        gone = self._results.forget(event.value)
         if gone is None:
             return
         if gone is self._result:

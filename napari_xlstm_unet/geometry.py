@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,7 +29,7 @@ class PixelSize:
     """
 
     spacing: tuple[float, ...] | None
-    unit: str
+    unit: Literal["mm", "µm", "pixel"]
 
 
 def pixel_size(layer: Image, axes: str, factors: Sequence[float]) -> PixelSize:

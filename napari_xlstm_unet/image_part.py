@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from napari.layers import Image, Shapes
 
 from napari_xlstm_unet.axes import axes_choices, describe_axes, read_axes
-from napari_xlstm_unet.channels import channel_choices
+from napari_xlstm_unet.channels import ChannelChoice, channel_choices
 from napari_xlstm_unet.geometry import best_level, level_factors, pixel_size, placement
 from napari_xlstm_unet.regions import Region, region_window
 from napari_xlstm_unet.state import ModelState, SegmentState
@@ -206,8 +206,9 @@ class ImagePart:
         if state.region not in state.regions:
             state.region = Region.ALL
         count = shape[state.axes.index("C")] if "C" in state.axes else None
-        known = spec is not None and state.axes
-        choices = channel_choices(count, spec, colour=state.axes.endswith("C")) if known else ()
+        choices: tuple[ChannelChoice, ...] = ()
+        if spec is not None and state.axes:
+            choices = channel_choices(count, spec, colour=state.axes.endswith("C"))
         if choices != state.channel_choices:
             state.channel = 0
             state.channel_choices = choices

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -92,7 +93,7 @@ class Run:
                 device=device,
                 diameter=diameter,
                 keep_maps=keep_maps,
-                on_progress=lambda step, number=number: self._tell(number, len(pieces), step),
+                on_progress=partial(self._tell, number, len(pieces)),
             )
             reply = self._wait(job)
             places[index] = reply.arrays["labels"][piece.region or ...]
@@ -164,5 +165,5 @@ class Run:
     def _tell(self, number: int, total: int, step: Progress) -> None:
         low, high = _STAGES.get(step.stage, (0.0, 0.0))
         within = low + (high - low) * step.done / max(step.total, 1)
-        text = step.stage.capitalize() + (f", image {number + 1} of {total}" if total > 1 else "") + "…"
+        text = step.stage.capitalize() + (f", {number + 1} of {total}" if total > 1 else "") + "…"
         self.report((number + within) / total, text)

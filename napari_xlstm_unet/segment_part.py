@@ -165,4 +165,4 @@ def _summary(outcome: Outcome) -> str:
     found = (
         f"{outcome.count} object{'s' * (outcome.count != 1)}" if outcome.spec.task == "instances" else "Done"
     )
-    return " ".join((f"{found} in {outcome.seconds:.1f} s.", *outcome.notes))
+    return " ".join((f"{found} in {outcome.seconds:.1f} s.", *outcome.notes[:2]))

@@ -50,8 +50,11 @@ def read_settings(file: Path | None = None) -> Settings:
         return Settings(**{field.name: getattr(section, field.name) for field in fields(Settings)})
     try:
         stored = json.loads((file or settings_file()).read_text(encoding="utf-8"))
-        known = {field.name: type(field.default) for field in fields(Settings)}
-        return Settings(**{name: known[name](value) for name, value in stored.items() if name in known})
+        return Settings(
+            command=str(stored.get("command", Settings.command)),
+            device=str(stored.get("device", Settings.device)),
+            limit_gb=float(stored.get("limit_gb", Settings.limit_gb)),
+        )
     except (OSError, ValueError, TypeError, AttributeError):
         return Settings()
 

@@ -163,8 +163,9 @@ class Task:
             If it cannot be used.
         """
         array = np.asarray(self.array[self.window])
-        unit = {"mm": "mm", "µm": "µm"}.get(self.pixels.unit, "pixel")
-        return Image(array, self.axes, spacing=self.pixels.spacing, unit=unit, name=self.image_name)
+        return Image(
+            array, self.axes, spacing=self.pixels.spacing, unit=self.pixels.unit, name=self.image_name
+        )
 
     def canonical(self, labels: NDArray[Any]) -> NDArray[Any]:
         """Return a view of ``labels`` with its axes in the order T, Z, Y, X."""
