@@ -12,7 +12,15 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from xlstm_kernels.triton_common import EPS, last_of, load_gates, load_tokens, pair_decay, positions, store_tokens
+from xlstm_kernels.triton_common import (
+    EPS,
+    last_of,
+    load_gates,
+    load_tokens,
+    pair_decay,
+    positions,
+    store_tokens,
+)
 
 
 @triton.jit
@@ -186,7 +194,9 @@ def mlstm_bwd_kernel_qk(
         v = load_tokens(v_ptr, places, exists, sv_s, dv, sv_d, WIDTH).to(DOT)
         dh = load_tokens(dh_ptr, places, exists, sg_s, dv, sg_d, WIDTH).to(tl.float32)
         i, whole, part = load_gates(i_ptr, f_ptr, places, exists, si_s, sf_s)
-        m, inverse, d_norm = load_upstream(m_ptr + gates, s_ptr + gates, delta_ptr + gates, places, exists, HEADS)
+        m, inverse, d_norm = load_upstream(
+            m_ptr + gates, s_ptr + gates, delta_ptr + gates, places, exists, HEADS
+        )
         m_in, m_end = bounds(m_ptr + gates, chunk, SIZE, HEADS, L, REVERSE)
         end_whole, end_part = last_of(whole, t, L), last_of(part, t, L)
         state = state_ptr + (row * COUNT + chunk) * elements

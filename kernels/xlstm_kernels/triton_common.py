@@ -55,14 +55,14 @@ def log_sigmoid(f):
 
 @triton.jit
 def load_gates(i_base, f_base, places, exists, stride_i, stride_f):
-    """Input gate, and the sum of log forget gates from the chunk's start in a whole and a fractional part.
+    """Input gate, and the sum of log forget gates from the chunk's start as a whole number and a rest.
 
     The whole part is exact, so that differences of strong gates keep their digits.
     """
     i = tl.load(i_base + places * stride_i, mask=exists, other=-float("inf")).to(tl.float32)
     f = tl.load(f_base + places * stride_f, mask=exists, other=float("inf")).to(tl.float32)
     log_f = tl.maximum(log_sigmoid(f), RESET)
-    whole = tl.floor(log_f)
+    whole = tl.floor(log_f + 0.5)
     return i, tl.cumsum(whole, 0), tl.cumsum(log_f - whole, 0)
 
 

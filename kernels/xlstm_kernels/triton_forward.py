@@ -12,7 +12,16 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from xlstm_kernels.triton_common import EPS, larger, last_of, load_gates, load_tokens, pair_decay, positions, store_tokens
+from xlstm_kernels.triton_common import (
+    EPS,
+    larger,
+    last_of,
+    load_gates,
+    load_tokens,
+    pair_decay,
+    positions,
+    store_tokens,
+)
 
 
 @triton.jit

@@ -60,7 +60,7 @@ def plan(q: Tensor, precision: str) -> Plan:
         "L": chunk,
         "DOT": tl.float32 if INTERPRETED else dot,
         "PREC": "tf32" if low else precision,
-        "num_warps": 4 if wide * tile <= 64 * 64 else 8,
+        "num_warps": 4 if wide < 64 else 8,
         "num_stages": 2 if wide <= 64 and low else 1,
     }
     return Plan(chunk, triton.cdiv(count, chunks), chunks, count, wide, tile, tiles, options)
@@ -85,7 +85,9 @@ def forward(
     return h, m, signed
 
 
-def _segment_states(k: Tensor, v: Tensor, i: Tensor, f: Tensor, reverse: bool, p: Plan) -> tuple[Tensor, Tensor]:
+def _segment_states(
+    k: Tensor, v: Tensor, i: Tensor, f: Tensor, reverse: bool, p: Plan
+) -> tuple[Tensor, Tensor]:
     """State and stabiliser before every segment."""
     batch, size, heads, width = k.shape
     rows, elements = batch * heads, width * width + width
@@ -163,7 +165,9 @@ def gate_gradients(
 
     row, column, step, shifted = ordered(sums).double()
     flipped = ordered(f)
-    gates = scan_gates(ordered(i), flipped, m.new_full((batch * heads,), -torch.inf, dtype=torch.float64), size)
+    gates = scan_gates(
+        ordered(i), flipped, m.new_full((batch * heads,), -torch.inf, dtype=torch.float64), size
+    )
     floor = torch.exp(-ordered(m))
     norm, output = ordered(signed).abs(), ordered(delta)
     den = torch.maximum(norm, floor) + EPS

@@ -1,0 +1,133 @@
+"""Compile the Triton kernels for a GPU that need not be here, and report registers, spills and shared memory.
+
+``python -m xlstm_kernels.compile_ahead cuda:90`` (or ``cuda:80``, ``hip:gfx942``); ``--quick`` takes one shape. Fails
+where a kernel does not compile or spills more than `SPILL_BOUND`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import torch
+import triton
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource
+
+from xlstm_kernels import triton_backward, triton_forward
+from xlstm_kernels.triton_launch import SCAN_BLOCK, plan
+
+SPILL_BOUND = 512
+"""Bytes a thread may spill; seen only in the widest tiles in float32."""
+
+SHAPES = [(1, 4096, 4, width) for width in (16, 32, 64, 128, 160, 256)]
+DTYPES = {torch.bfloat16: "bf16", torch.float32: "fp32"}
+FLOAT32 = {
+    "m_ptr", "s_ptr", "delta_ptr", "i_ptr", "f_ptr", "state_ptr", "start_ptr", "level_ptr", "grad_ptr",
+    "decay_ptr", "row_ptr", "column_ptr", "step_ptr", "shifted_ptr",
+}  # fmt: skip
+
+
+def kernels(module: ModuleType) -> dict[str, Any]:
+    """Kernels of a module by name, without the functions they call."""
+    return {name: x for name, x in vars(module).items() if name.startswith("mlstm_")}
+
+
+def compile_kernel(kernel: Any, shape: tuple[int, ...], dtype: torch.dtype, target: GPUTarget) -> Any:
+    """Compile one kernel as `triton_launch` would launch it for tokens of this shape."""
+    p = plan(torch.empty(shape, dtype=dtype, device="meta"), "ieee")
+    name = kernel.fn.__name__
+    narrow = name.endswith("_qk")
+    values = {
+        "DK": p.tile if narrow else p.wide, "DV": p.wide if narrow else p.tile, "REVERSE": False, "STARTS": True,
+        "WITH_DV": p.tiles == 1, "BLOCK": SCAN_BLOCK, **p.options,
+    }  # fmt: skip
+    signature, constants, attributes = {}, {}, {}
+    for index, parameter in enumerate(inspect.signature(kernel.fn).parameters):
+        if parameter in values:
+            signature[parameter], constants[parameter] = "constexpr", values[parameter]
+        elif re.fullmatch(
+            r"s\w_d", parameter
+        ):  # features lie side by side: Triton specialises on a stride of 1
+            signature[parameter], constants[parameter] = "constexpr", 1
+        elif parameter.endswith("_ptr"):
+            signature[parameter] = "*fp32" if parameter in FLOAT32 else f"*{DTYPES[dtype]}"
+            attributes[(index,)] = [["tt.divisibility", 16]]
+        else:
+            signature[parameter] = "fp32" if parameter == "scale" else "i32"
+            if re.fullmatch(r"s[qkvg]_[bsh]|SIZE|WIDTH", parameter):
+                attributes[(index,)] = [["tt.divisibility", 16]]
+    source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=attributes)
+    options = {"num_warps": p.options["num_warps"], "num_stages": 1 if narrow else p.options["num_stages"]}
+    return triton.compile(source, target=target, options=options)
+
+
+def resources(compiled: Any, target: GPUTarget) -> dict[str, int]:
+    """Registers, spilled bytes and shared memory of a compiled kernel."""
+    found = {"shared": int(compiled.metadata.shared)}
+    if target.backend == "cuda":
+        binary = Path(triton.__file__).parent / "backends" / "nvidia" / "bin" / "ptxas"
+        arch = f"sm_{target.arch}{'a' if target.arch == 90 else ''}"
+        with tempfile.TemporaryDirectory() as folder:
+            ptx = Path(folder) / "kernel.ptx"
+            ptx.write_text(compiled.asm["ptx"])
+            command = [
+                str(binary),
+                "-v",
+                f"--gpu-name={arch}",
+                str(ptx),
+                "-o",
+                str(ptx.with_suffix(".cubin")),
+            ]
+            report = subprocess.run(command, capture_output=True, text=True, check=True).stderr
+        registers, spills = (
+            re.search(r"Used (\d+) registers", report),
+            re.search(r"(\d+) bytes spill stores", report),
+        )
+        found |= {
+            "registers": int(registers[1]) if registers else -1,
+            "spills": int(spills[1]) if spills else -1,
+        }
+    else:
+        for key, pattern in (
+            ("registers", r"\.vgpr_count:\s*(\d+)"),
+            ("spills", r"\.vgpr_spill_count:\s*(\d+)"),
+        ):
+            match = re.search(pattern, compiled.asm["amdgcn"])
+            found[key] = int(match[1]) if match else -1
+    return found
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Compile all kernels for the target on the command line; the exit code counts those over the bound."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("target", help="cuda:90, cuda:80 or hip:gfx942")
+    parser.add_argument("--quick", action="store_true", help="one shape only")
+    chosen = parser.parse_args(arguments)
+    backend, arch = chosen.target.split(":")
+    target = GPUTarget(backend, int(arch) if backend == "cuda" else arch, 32 if backend == "cuda" else 64)
+    over = 0
+    print(f"{'kernel':28} {'dtype':5} {'width':>5} {'registers':>9} {'spills':>6} {'shared':>7}")
+    for shape in SHAPES[2:3] if chosen.quick else SHAPES:
+        for dtype, label in list(DTYPES.items())[: 1 if chosen.quick else None]:
+            for name, kernel in (kernels(triton_forward) | kernels(triton_backward)).items():
+                if name.endswith("kernel_v") and plan(torch.empty(shape, device="meta"), "ieee").tiles == 1:
+                    continue
+                r = resources(compile_kernel(kernel, shape, dtype, target), target)
+                over += r["spills"] > SPILL_BOUND
+                print(
+                    f"{name:28} {label:5} {shape[-1]:5} {r['registers']:9} {r['spills']:6} {r['shared']:7}",
+                    flush=True,
+                )
+    return over
+
+
+if __name__ == "__main__":
+    sys.exit(main())
