@@ -85,8 +85,8 @@ def measure(name: str, precision: str, repeats: int, tuned: bool) -> dict[str, A
 
     import torch
 
+    from xlstm_unet.allocator import tune_allocator
     from xlstm_unet.nets import build_network, count_parameters, inference_context, prepare
-    from xlstm_unet.nets.runtime import tune_allocator
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "2")))
     if tuned:

@@ -11,9 +11,12 @@ import signal
 import sys
 from typing import NoReturn
 
+from xlstm_unet.allocator import tune_allocator
+
 
 def main() -> NoReturn:
     """Run the command line and exit."""
+    tune_allocator()
     try:
         # A polite kill unwinds like Ctrl-C, so that partial files are removed.
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))

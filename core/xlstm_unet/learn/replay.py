@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import io
 import json
+import math
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
@@ -109,7 +111,16 @@ class ReplayPack:
             pack = cls(**parts, licence=str(meta["licence"]))
         except BundleError:
             raise
-        except (OSError, KeyError, ValueError, TypeError, zipfile.BadZipFile, EOFError) as error:
+        except (
+            OSError,
+            KeyError,
+            ValueError,
+            TypeError,
+            RuntimeError,
+            zipfile.BadZipFile,
+            zlib.error,
+            EOFError,
+        ) as error:
             raise BundleError(f"{path} cannot be read as a replay pack: {error}.") from error
         if arrays:
             raise BundleError(f"{path} holds unexpected arrays: {', '.join(sorted(arrays))[:200]}.")
@@ -203,10 +214,24 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
     """All arrays of an ``.npz``, bounded before anything is unpacked."""
     with zipfile.ZipFile(path) as archive:
         members = archive.infolist()
-    if len(members) > 2 * _MAX_PATCHES * len(PARTS) + 1 or sum(m.file_size for m in members) > _MAX_UNPACKED:
-        raise BundleError(f"{path} unpacks to more than a replay pack may hold.")
-    with np.load(path, allow_pickle=False) as stored:
-        return {name: stored[name] for name in stored.files}
+        if (
+            len(members) > 2 * _MAX_PATCHES * len(PARTS) + 1
+            or sum(m.file_size for m in members) > _MAX_UNPACKED
+        ):
+            raise BundleError(f"{path} unpacks to more than a replay pack may hold.")
+        return {m.filename.removesuffix(".npy"): _array(archive.read(m), m.filename) for m in members}
+
+
+def _array(data: bytes, name: str) -> NDArray[Any]:
+    """Read one ``.npy``, whose header must say just the size that the file has."""
+    file = io.BytesIO(data)
+    if np.lib.format.read_magic(file) != (1, 0):
+        raise ValueError(f"{name} is no .npy of version 1.0")
+    shape, fortran_order, dtype = np.lib.format.read_array_header_1_0(file)
+    content = data[file.tell() :]
+    if dtype.hasobject or fortran_order or math.prod(shape) * dtype.itemsize != len(content):
+        raise ValueError(f"{name} says {dtype} {shape} and holds {len(content)} bytes")
+    return np.frombuffer(content, dtype).reshape(shape)
 
 
 def _patches(arrays: dict[str, NDArray[Any]], rows: list[dict[str, str]], part: str) -> list[ReplayPatch]:

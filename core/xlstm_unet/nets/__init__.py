@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xlstm_unet.nets.runtime import best_device, compute_dtype, inference_context, prepare, tune_allocator
+from xlstm_unet.nets.runtime import best_device, compute_dtype, inference_context, prepare
 from xlstm_unet.nets.unet import Network, build_network, count_parameters
 from xlstm_unet.nets.vil import ViLLayer
 
@@ -15,5 +15,4 @@ __all__ = [
     "count_parameters",
     "inference_context",
     "prepare",
-    "tune_allocator",
 ]

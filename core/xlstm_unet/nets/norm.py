@@ -44,7 +44,11 @@ class InstanceNorm(nn.Module):
         if x.device.type == "cpu" and x.dtype == torch.float32:
             samples = [_normalise_channels_last(s[None], self.weight, self.bias, self.eps) for s in x]
             return samples[0] if len(samples) == 1 else torch.cat(samples)
-        return torch.group_norm(x, self.channels, self.weight, self.bias, self.eps)
+        if x.device.type == "cpu":
+            return torch.group_norm(x, self.channels, self.weight, self.bias, self.eps)
+        # GPUs take no mixed dtypes; statistics are summed in float32 all the same.
+        weight, bias = self.weight.to(x.dtype), self.bias.to(x.dtype)
+        return torch.group_norm(x, self.channels, weight, bias, self.eps)
 
     def extra_repr(self) -> str:
         """Return what `repr` shows in the brackets."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -15,8 +14,6 @@ from xlstm_unet.errors import DeviceError
 from xlstm_unet.nets.unet import Network
 
 Precision = Literal["auto", "float32", "bfloat16"]
-
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
 def best_device(name: str | torch.device | None = "auto") -> torch.device:
@@ -103,24 +100,6 @@ def inference_context(device: torch.device) -> Iterator[None]:
     """Run a prepared network without recording gradients and without autocast (its weights say the dtype)."""
     with torch.inference_mode(), torch.autocast(device.type, enabled=False):
         yield
-
-
-def tune_allocator() -> bool:
-    """Let this process keep freed memory for the next feature map; for applications, not for libraries.
-
-    The C library hands maps above 32 MB back to the system and faults every page in again at the next one: up
-    to a fifth of a network's time on the CPU. Only glibc can be told.
-
-    Returns
-    -------
-    bool
-        Whether it was set.
-    """
-    try:
-        mallopt = ctypes.CDLL(None).mallopt
-    except (AttributeError, OSError, TypeError):
-        return False
-    return bool(mallopt(_M_MMAP_THRESHOLD, 1 << 30) and mallopt(_M_TRIM_THRESHOLD, 1 << 30))
 
 
 def _has_cuda() -> bool:

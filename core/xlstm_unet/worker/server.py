@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from xlstm_unet import __version__
+from xlstm_unet.allocator import tune_allocator
 from xlstm_unet.errors import CancelledError, XLSTMUNetError
 from xlstm_unet.worker.stdio import take_over
 
@@ -39,6 +40,7 @@ def main() -> NoReturn:
 
     Call it before anything is printed: from here on, whatever prints to stdout prints to stderr.
     """
+    tune_allocator()
     serve(_prepare)
 
 

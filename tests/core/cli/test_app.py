@@ -12,11 +12,21 @@ import pytest
 import xlstm_unet
 
 Invoke = Callable[..., Any]
-COMMANDS = ["segment", "evaluate", "train", "models", "models list", "models import", "demo", "doctor"]
+COMMANDS = [
+    "segment",
+    "evaluate",
+    "train",
+    "models",
+    "models list",
+    "models import",
+    "demo",
+    "doctor",
+    "worker",
+]
 HEAVY = ("torch", "scipy", "skimage", "numpy", "tifffile", "nibabel")
 
 
-@pytest.mark.parametrize("command", ["", *COMMANDS])
+@pytest.mark.parametrize("command", ["", *COMMANDS, "worker"])
 def test_help(invoke: Invoke, command: str) -> None:
     done = invoke(*command.split(), "--help")
     assert done.exit_code == 0

@@ -107,3 +107,32 @@ def test_damaged_and_swollen_packs_are_refused(tmp_path: Path) -> None:
         ReplayPack.load(path)
     with pytest.raises(BundleError, match="cannot be read"):
         ReplayPack.load(tmp_path / "none.npz")
+
+
+def test_header_that_promises_more_than_the_file_holds_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "replay.npz"
+    header = io.BytesIO()
+    np.lib.format.write_array_header_1_0(
+        header, {"descr": "|u1", "fortran_order": False, "shape": (1 << 45,)}
+    )
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("meta.npy", header.getvalue() + b"{}")
+    with pytest.raises(BundleError, match="holds 2 bytes"):
+        ReplayPack.load(path)
+
+
+def test_every_flipped_byte_is_refused_or_harmless(tmp_path: Path) -> None:
+    path = _write(
+        tmp_path / "replay.npz", meta=_meta(train=ROW), train_000_image=IMAGE, train_000_labels=LABELS
+    )
+    whole = path.read_bytes()
+    refused = 0
+    for place in range(len(whole)):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        try:
+            pack = ReplayPack.load(path)
+        except BundleError:
+            refused += 1
+        else:
+            assert np.array_equal(pack.train[0].image, IMAGE)
+    assert refused > len(whole) / 2

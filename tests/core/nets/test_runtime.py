@@ -97,7 +97,7 @@ def test_compute_dtype_is_bfloat16_exactly_where_the_cpu_has_amx() -> None:
 def test_tuned_allocator_keeps_memory() -> None:
     """In a process of its own: after some rounds a large map lies in pages that are there already."""
     code = (
-        "import torch; from xlstm_unet.nets import tune_allocator\n"
+        "import torch; from xlstm_unet.allocator import tune_allocator\n"
         "assert tune_allocator()\n"
         "import resource\n"
         "def faults():\n"

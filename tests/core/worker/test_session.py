@@ -68,6 +68,13 @@ def test_hello_tells_versions_devices_and_models(real):
     assert real.request("list_models").result(10).values["models"] == hello["models"]
 
 
+def test_command_line_starts_the_same_worker(make_client):
+    client = make_client([sys.executable, "-m", "xlstm_unet.cli", "worker"])
+    client.start()
+    assert client.hello["magic"] == "xlstm-unet-worker"
+    assert "segment" in client.hello["methods"]
+
+
 def test_model_is_described_by_name_and_by_path(real, home):
     named = real.request("describe_model", {"model": "tiny"}).result(10).values
     assert named["card"] == "# A card"
