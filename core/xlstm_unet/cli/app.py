@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import xlstm_unet
-from xlstm_unet.cli import demo, doctor, evaluate, models, segment, train
+from xlstm_unet.cli import demo, doctor, evaluate, models, segment, study, train
 
 app = typer.Typer(
     name="xlstm-unet",
@@ -22,8 +22,17 @@ app.command()(segment.segment)
 app.command()(evaluate.evaluate)
 app.command()(train.train)
 app.add_typer(models.app, name="models")
+app.add_typer(study.app, name="study")
 app.command()(demo.demo)
 app.command()(doctor.doctor)
+
+
+@app.command()
+def worker() -> None:
+    """Serve a front on stdin and stdout: what napari and 3D Slicer start, here or through ssh."""
+    from xlstm_unet.worker.server import main
+
+    main()
 
 
 def _print_version(wanted: bool) -> None:
