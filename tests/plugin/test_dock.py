@@ -201,7 +201,7 @@ def test_closing_midway_leaves_nothing_behind(
     assert pid is not None
     started = time.monotonic()
     viewer.close()
-    assert time.monotonic() - started < 2
+    assert time.monotonic() - started < 4
     qtbot.waitUntil(lambda: not _alive(pid), timeout=5000)
     assert not notification_manager.records
 

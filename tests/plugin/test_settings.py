@@ -10,6 +10,7 @@ from npe2 import PluginManager, PluginManifest
 from napari_xlstm_unet import settings as module
 from napari_xlstm_unet.settings import PLUGIN, Settings, read_settings, write_settings
 
+IN_NAPARI = module._napari_section
 MANIFEST = Path(module.__file__).parent / "napari.yaml"
 
 
@@ -37,7 +38,7 @@ def test_unknown_entries_are_left_alone(tmp_path: Path) -> None:
 
 def test_in_napari(plugin_settings: None, npe2pm: PluginManager, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("napari", minversion="0.9")
-    monkeypatch.undo()
+    monkeypatch.setattr(module, "_napari_section", IN_NAPARI)
     npe2pm.register(PluginManifest.from_file(MANIFEST))
     from napari.settings import get_plugin_settings
 
