@@ -61,7 +61,7 @@ def mlstm(
     _check(q, k, v, i, f)
     gate_dtype = torch.float64 if q.dtype == torch.float64 else torch.float32
     i, f = i.to(gate_dtype), f.to(gate_dtype)
-    name = select(backend, q).name
+    name = select(backend, q, q.shape[-1]).name
     if name == "dense":
         return mlstm_dense(q, k, v, i, f, reverse)
     h: Tensor

@@ -29,7 +29,6 @@ class FoldedWeights(NamedTuple):
     outnorm: Tensor  # (E,)
     skip: Tensor  # (E,)
     proj_down: Tensor  # (C, E)
-    cell_dtype: torch.dtype
 
     @property
     def heads(self) -> int:
@@ -60,7 +59,6 @@ def fold(w: ViLWeights, work: torch.dtype, product: torch.dtype) -> FoldedWeight
         outnorm=(1.0 + w.outnorm).to(work),
         skip=w.skip.to(work),
         proj_down=w.proj_down.to(product),
-        cell_dtype=product if inner // heads >= 64 else work,
     )
 
 

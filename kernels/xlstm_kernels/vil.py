@@ -7,9 +7,9 @@ from torch import Tensor
 
 from xlstm_kernels.backend import select
 from xlstm_kernels.blocks import work_dtype
-from xlstm_kernels.cpu_layer import vil_forward
 from xlstm_kernels.folding import fold
 from xlstm_kernels.layer import vil_layer_plain
+from xlstm_kernels.layer_ops import vil_layer_op
 from xlstm_kernels.weights import ViLWeights
 
 
@@ -40,7 +40,8 @@ def vil_layer(x: Tensor, w: ViLWeights, *, reverse: bool = False, backend: str =
     """
     if x.ndim != 3 or x.shape[-1] != w.norm.shape[0]:
         raise ValueError(f"x has shape {tuple(x.shape)}, expected (B, S, C) with C = {w.norm.shape[0]}")
-    learning = torch.is_grad_enabled() and any(t.requires_grad for t in (x, *w))
-    if x.device.type == "cpu" and select(backend, x).name == "torch" and not learning:
-        return vil_forward(x, fold(w, work_dtype(x), x.dtype), reverse)
+    if select(backend, x, 2 * x.shape[-1] // w.heads).name == "torch":
+        keep = torch.is_grad_enabled() and any(part.requires_grad for part in (x, *w))
+        y: Tensor = vil_layer_op(x, list(fold(w, work_dtype(x), x.dtype)), reverse, keep)[0]
+        return y
     return vil_layer_plain(x, w, reverse, backend=backend)

@@ -1,4 +1,4 @@
-"""The Vision-LSTM layer for a CPU: block of tokens by block of tokens, so that all but the weights stays in cache.
+"""The Vision-LSTM layer block of tokens by block of tokens, so that on a CPU all but the weights stays in cache.
 
 Cost is linear in the number of tokens; memory beyond input and output does not depend on it.
 """
@@ -19,6 +19,9 @@ from xlstm_kernels.weights import CONV_KERNEL, NORM_EPS
 
 TAIL = CONV_KERNEL - 1
 
+NARROW = 64
+"""Head width from which the cell multiplies in the dtype of the tokens."""
+
 
 class Carry(NamedTuple):
     """What a block of the layer hands to the next: the cell's state and the last inputs of the convolution."""
@@ -27,42 +30,75 @@ class Carry(NamedTuple):
     tail: Tensor  # [B, 3, E]
 
 
-def vil_forward(x: Tensor, w: FoldedWeights, reverse: bool) -> Tensor:
-    """``x + layer(norm(x))`` for tokens (B, S, C); matrix products with the weights in the dtype of x."""
-    batch, size, _ = x.shape
-    inner, heads = w.conv.shape[1], w.heads
-    work = work_dtype(x)
+def initial_carry(x: Tensor, w: FoldedWeights) -> Carry:
+    """Carry before the first token of x (B, S, C)."""
+    batch, inner = x.shape[0], w.conv.shape[1]
+    like = x.new_empty(0, dtype=work_dtype(x))
+    state = chunkwise.initial_state(batch * w.heads, inner // w.heads, like)
+    return Carry(state, like.new_zeros(batch, TAIL, inner))
+
+
+def layer_plan(x: Tensor, w: FoldedWeights) -> tuple[int, int]:
+    """Tokens per block and per chunk for x (B, S, C)."""
+    return block_plan(x.shape[0] * w.heads, x.shape[1], w.conv.shape[1] // w.heads, x.device)
+
+
+def vil_forward(x: Tensor, w: FoldedWeights, reverse: bool) -> tuple[Tensor, list[Carry]]:
+    """Layer over tokens (B, S, C), products with the large weights in the dtype of x.
+
+    Returns
+    -------
+    tuple
+        ``x + layer(norm(x))`` (B, S, C), and what was carried into each block, in the order of the scan.
+    """
     y = torch.empty_like(x)
-    length, chunk = block_plan(batch * heads, size, inner // heads, x.device)
-    state = chunkwise.initial_state(batch * heads, inner // heads, x.new_empty(0, dtype=work))
-    carry = Carry(state, x.new_zeros(batch, TAIL, inner, dtype=work))
-    for where in blocks(size, length, reverse):
+    length, chunk = layer_plan(x, w)
+    carries = [initial_carry(x, w)]
+    for where in blocks(x.shape[1], length, reverse):
         part = x[:, where].flip(1) if reverse else x[:, where]
-        gated, carry = _block(part, w, carry, padded(where, chunk), chunk)
+        gated, carry = _block(part, w, carries[-1], padded(where, chunk), chunk)
         out = F.linear(gated.to(x.dtype), w.proj_down)
         out += part
         put(y, where, out, reverse)
-    return y
+        carries.append(carry)
+    return y, carries[:-1]
+
+
+class Front(NamedTuple):
+    """A block up to the cell."""
+
+    m: Tensor  # [B, 3 + T, E] behind the last tokens of the block before
+    z: Tensor  # [B, T, E]
+    a: Tensor  # [B, T, E]
+    chunks: chunkwise.Chunks
+    f: Tensor  # [N, T]
+
+
+def front(x: Tensor, w: FoldedWeights, carry: Carry, tokens: int, chunk: int, product: torch.dtype) -> Front:
+    """Norm, first projection, convolution, q, k, v and gates of a block [B, up to T, C]; cell in ``product``."""
+    heads = w.heads
+    both, z = _project_up(x, w, carry.tail, tokens)
+    a = F.silu(convolve(both, w), inplace=True)
+    m = both[:, TAIL:]
+    gates = F.linear(a, w.gates_a, w.gates_bias).add_(F.linear(m, w.gates_m))
+    i, f = (sequences(part) for part in gates.chunk(2, -1))
+    q, k, v = (_blockwise(part, weight, heads, chunk) for part, weight in ((a, w.q), (a, w.k), (m, w.v)))
+    return Front(both, z, a, chunkwise.prepare(q, k, v, i, f, carry.state.m, product), f)
 
 
 def _block(x: Tensor, w: FoldedWeights, carry: Carry, tokens: int, chunk: int) -> tuple[Tensor, Carry]:
     """One block up to the input of the last projection [B, T, E]."""
     batch, count, _ = x.shape
-    heads = w.heads
-    m, z = _project_up(x, w, carry.tail, tokens)
-    a = _conv(m, w)
-    tail = m[:, tokens:].clone()
-    m = m[:, TAIL:]
-    gates = F.linear(a, w.gates_a, w.gates_bias).add_(F.linear(m, w.gates_m))
-    i, f = (sequences(part) for part in gates.chunk(2, -1))
-    q, k, v = (_blockwise(part, weight, heads, chunk) for part, weight in ((a, w.q), (a, w.k), (m, w.v)))
-    c = chunkwise.prepare(q, k, v, i, f, carry.state.m, w.cell_dtype)
+    # narrow heads gain nothing from lower precision, the conversions would cost more than the products save
+    product = x.dtype if w.conv.shape[1] // w.heads >= NARROW else w.conv.dtype
+    m, z, a, c, _ = front(x, w, carry, tokens, chunk, product)
     numerator, signed, state = chunkwise.forward_block(c, carry.state)
     den = torch.maximum(signed.abs(), chunkwise.floor_of(c)).add_(EPS)
-    h = from_rows(_head_norm(numerator.to(den.dtype), den), batch, heads)
+    h = from_rows(_head_norm(numerator.to(den.dtype), den), batch, w.heads)
     out = a.mul_(w.skip)
-    out.view(h.shape).addcmul_(h, w.outnorm.view(heads, -1))
-    return out[:, :count].mul_(F.silu(z[:, :count], inplace=True)), Carry(state, tail)
+    out.view(h.shape).addcmul_(h, w.outnorm.view(w.heads, -1))
+    gated = out[:, :count].mul_(F.silu(z[:, :count], inplace=True))
+    return gated, Carry(state, m[:, tokens:].clone())
 
 
 def _project_up(x: Tensor, w: FoldedWeights, tail: Tensor, tokens: int) -> tuple[Tensor, Tensor]:
@@ -82,13 +118,13 @@ def _project_up(x: Tensor, w: FoldedWeights, tail: Tensor, tokens: int) -> tuple
     return both[..., :inner], both[:, TAIL:, inner:]
 
 
-def _conv(m: Tensor, w: FoldedWeights) -> Tensor:
-    """Causal convolution and SiLU of [B, 3 + T, E] as shifted products: [B, T, E]."""
+def convolve(m: Tensor, w: FoldedWeights) -> Tensor:
+    """Causal convolution of [B, 3 + T, E] as shifted products: [B, T, E]."""
     tokens = m.shape[1] - TAIL
-    a = torch.addcmul(w.conv_bias, m[:, :tokens], w.conv[0])
+    out = torch.addcmul(w.conv_bias, m[:, :tokens], w.conv[0])
     for tap in range(1, CONV_KERNEL):
-        a.addcmul_(m[:, tap : tap + tokens], w.conv[tap])
-    return F.silu(a, inplace=True)
+        out.addcmul_(m[:, tap : tap + tokens], w.conv[tap])
+    return out
 
 
 def _blockwise(x: Tensor, weight: Tensor, heads: int, chunk: int) -> Tensor:
