@@ -27,8 +27,8 @@ class Choice(NamedTuple):
     reason: str
 
 
-def select(requested: str, x: Tensor, width: int) -> Choice:
-    """Choose the backend for tokens like ``x`` in heads of ``width``.
+def select(requested: str, x: Tensor, width: int | None = None) -> Choice:
+    """Choose the backend for tokens like ``x``, in heads of ``width`` (its last axis by default).
 
     Raises
     ------
@@ -40,7 +40,7 @@ def select(requested: str, x: Tensor, width: int) -> Choice:
     asked = os.environ.get(ENVIRONMENT, "auto") if requested == "auto" else requested
     if asked not in BACKENDS:
         raise ValueError(f"backend {asked!r} is not one of {', '.join(BACKENDS)}")
-    obstacle = _obstacle(x.device.type, x.dtype, width) if asked in ("auto", "triton") else ""
+    obstacle = _obstacle(x.device.type, x.dtype, width or x.shape[-1]) if asked in ("auto", "triton") else ""
     if asked == "triton" and obstacle:
         raise RuntimeError(f"backend 'triton' cannot run: {obstacle}")
     if asked == "auto":

@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from xlstm_kernels import ViLWeights, vil_layer
+from xlstm_kernels import ViLWeights, blocks, vil_layer
+from xlstm_kernels.folding import fold
 from xlstm_kernels.layer import vil_layer_plain
+from xlstm_kernels.layer_ops import vil_layer_op
 
 Relative = Callable[[Tensor, Tensor], float]
 SIZES = [
@@ -63,17 +65,45 @@ def test_every_element_is_written(draw_layer: Callable[..., ViLWeights]) -> None
         assert vil_layer(tokens(2, size, 32).float(), w).isfinite().all()
 
 
-def test_gradient_is_the_plain_one(draw_layer: Callable[..., ViLWeights], relative: Relative) -> None:
-    x, w = tokens(2, 50, 12), draw_layer(12)
-    inputs = [part.requires_grad_() for part in (x, *w)]
-    upstream = tokens(2, 50, 12).flip(1)
-    for reverse in (False, True):
-        truth = torch.autograd.grad(vil_layer_plain(x, w, reverse, backend="dense"), inputs, upstream)
-        found = torch.autograd.grad(vil_layer(x, w, reverse=reverse), inputs, upstream)
-        for name, one, other in zip(("x", *ViLWeights._fields), found, truth, strict=True):
-            assert relative(one, other) <= 1e-10, name
-
-
 def test_wrong_width(draw_layer: Callable[..., ViLWeights]) -> None:
     with pytest.raises(ValueError, match="expected \\(B, S, C\\) with C = 8"):
         vil_layer(torch.zeros(1, 4, 9), draw_layer(8))
+
+
+@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+@pytest.mark.parametrize("width", [8, 10, 12])
+def test_gradient_through_several_blocks(
+    draw_layer: Callable[..., ViLWeights],
+    relative: Relative,
+    monkeypatch: pytest.MonkeyPatch,
+    width: int,
+    reverse: bool,
+) -> None:
+    monkeypatch.setitem(blocks.BLOCK_ELEMENTS, "cpu", 1 << 12)
+    x, w = tokens(2, 200, width), draw_layer(width)
+    inputs = [part.requires_grad_() for part in (x, *w)]
+    upstream = tokens(2, 200, width).flip(1)
+    truth = torch.autograd.grad(vil_layer_plain(x, w, reverse, backend="dense"), inputs, upstream)
+    found = torch.autograd.grad(vil_layer(x, w, reverse=reverse), inputs, upstream)
+    for name, one, other in zip(("x", *ViLWeights._fields), found, truth, strict=True):
+        assert relative(one, other) <= 1e-10, name
+
+
+def test_opcheck(draw_layer: Callable[..., ViLWeights]) -> None:
+    x = tokens(1, 70, 8).float().requires_grad_()
+    weights = [part.requires_grad_() for part in fold(cast(draw_layer(8), torch.float32), x.dtype, x.dtype)]
+    torch.library.opcheck(
+        vil_layer_op,
+        (x, weights, True, True),
+        test_utils=("test_schema", "test_autograd_registration", "test_faketensor"),
+    )
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("default")
+def test_compiles_without_graph_breaks(draw_layer: Callable[..., ViLWeights], relative: Relative) -> None:
+    x, w = tokens(1, 70, 8).float().requires_grad_(), cast(draw_layer(8), torch.float32)
+    compiled = torch.compile(vil_layer, fullgraph=True, backend="aot_eager")
+    (found,) = torch.autograd.grad(compiled(x, w).square().sum(), x)
+    (truth,) = torch.autograd.grad(vil_layer(x, w).square().sum(), x)
+    assert relative(found, truth.double()) <= 1e-6
