@@ -42,8 +42,8 @@ def kernels(module: ModuleType) -> dict[str, Any]:
 
 def compile_kernel(kernel: Any, shape: tuple[int, ...], dtype: torch.dtype, target: GPUTarget) -> Any:
     """Compile one kernel as `triton_launch` would launch it for tokens of this shape."""
-    p = plan(torch.empty(shape, dtype=dtype, device="meta"), "ieee")
     name = kernel.fn.__name__
+    p = plan(torch.empty(shape, dtype=dtype, device="meta"), "ieee", backward="_bwd_" in name)
     narrow = name.endswith("_qk")
     values = {
         "DK": p.tile if narrow else p.wide, "DV": p.wide if narrow else p.tile, "REVERSE": False, "STARTS": True,
@@ -65,7 +65,7 @@ def compile_kernel(kernel: Any, shape: tuple[int, ...], dtype: torch.dtype, targ
             if re.fullmatch(r"s[qkvg]_[bsh]|SIZE|WIDTH", parameter):
                 attributes[(index,)] = [["tt.divisibility", 16]]
     source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=attributes)
-    options = {"num_warps": p.options["num_warps"], "num_stages": 1 if narrow else p.options["num_stages"]}
+    options = {"num_warps": p.options["num_warps"], "num_stages": p.options["num_stages"]}
     return triton.compile(source, target=target, options=options)
 
 
@@ -118,7 +118,8 @@ def main(arguments: list[str] | None = None) -> int:
     for shape in SHAPES[2:3] if chosen.quick else SHAPES:
         for dtype, label in list(DTYPES.items())[: 1 if chosen.quick else None]:
             for name, kernel in (kernels(triton_forward) | kernels(triton_backward)).items():
-                if name.endswith("kernel_v") and plan(torch.empty(shape, device="meta"), "ieee").tiles == 1:
+                like = torch.empty(shape, dtype=dtype, device="meta")
+                if name.endswith("kernel_v") and plan(like, "ieee", backward=True).tiles == 1:
                     continue
                 r = resources(compile_kernel(kernel, shape, dtype, target), target)
                 over += r["spills"] > SPILL_BOUND

@@ -16,12 +16,6 @@ from xlstm_kernels.dense import EPS
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
-TILE = 64
-"""Width of a tile of a head that is wider than `WHOLE`."""
-
-WHOLE = 128
-"""A head up to this width is one tile."""
-
 PROGRAMS = 512
 """Programs to aim at when a sequence is cut into segments: a few per multiprocessor."""
 
@@ -44,26 +38,40 @@ class Plan(NamedTuple):
     options: dict[str, Any]
 
 
-def plan(q: Tensor, precision: str) -> Plan:
-    """Cut up the work for tokens (B, S, NH, DH) shaped like q."""
+def plan(q: Tensor, precision: str, *, backward: bool) -> Plan:
+    """Cut up the work for tokens (B, S, NH, DH) shaped like q.
+
+    Tiles and chunks are the largest that compile for sm_90 with next to no spills (see `compile_ahead`).
+    """
     batch, size, heads, width = q.shape
     wide = max(16, triton.next_power_of_2(width))
-    tile = wide if wide <= WHOLE else TILE
+    low = q.dtype in (torch.bfloat16, torch.float16)
+    tile, chunk = _tile(wide, low=low, backward=backward)
     tiles = triton.cdiv(width, tile)
-    chunk = 16 if size <= 16 else 32 if size <= 32 or wide <= 16 or wide > WHOLE else 64
+    chunk = min(chunk, max(16, triton.next_power_of_2(size)))
     count = triton.cdiv(size, chunk)
     segments = 1 if size <= SHORT else max(1, min(count, PROGRAMS // (batch * heads * tiles)))
     chunks = triton.cdiv(count, segments)
-    low = q.dtype in (torch.bfloat16, torch.float16)
     dot = {torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}.get(q.dtype, tl.float32)
     options = {
         "L": chunk,
         "DOT": tl.float32 if INTERPRETED else dot,
         "PREC": "tf32" if low else precision,
         "num_warps": 4 if wide < 64 else 8,
-        "num_stages": 2 if wide <= 64 and low else 1,
+        "num_stages": 2 if wide <= 64 and low and not backward else 1,
     }
     return Plan(chunk, triton.cdiv(count, chunks), chunks, count, wide, tile, tiles, options)
+
+
+def _tile(wide: int, *, low: bool, backward: bool) -> tuple[int, int]:
+    """Width of a tile of a head and length of a chunk; ``low`` for 16-bit tokens."""
+    if low:
+        if backward:
+            return min(wide, 32), 32 if wide <= 128 else 16
+        return (wide, 64) if wide <= 64 else (64 if wide <= 128 else 32, 32)
+    if backward:
+        return (min(wide, 32), 32) if wide <= 32 else (16, 16)
+    return min(wide, 32), 32 if wide <= 64 else 16
 
 
 def forward(
@@ -71,7 +79,7 @@ def forward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Cell over (B, S, NH, DH): h, stabiliser and signed normaliser (B, S, NH) in float32."""
     batch, size, heads, width = q.shape
-    p = plan(q, precision)
+    p = plan(q, precision, backward=False)
     grid = (p.tiles, p.segments, batch * heads)
     h = torch.empty(q.shape, dtype=q.dtype, device=q.device)
     m, signed = (torch.empty(i.shape, dtype=torch.float32, device=q.device) for _ in range(2))
@@ -112,7 +120,7 @@ def backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradient of `forward`: dq, dk, dv in the dtype of the tokens, di, df in that of the gates."""
     batch, size, heads, width = q.shape
-    p = plan(q, precision)
+    p = plan(q, precision, backward=True)
     several = p.segments > 1
     rows, elements = batch * heads, width * width + width
     grid = (p.tiles, p.segments, rows)
@@ -141,8 +149,7 @@ def backward(
     triton_backward.mlstm_bwd_kernel_qk[grid](
         q, k, v, i, f, dh, m, signed, delta, states, grad, dq, dk, dv, *sums,
         *q.stride(), *k.stride(), *v.stride(), *dh.stride(), *gate_strides, *shape, i.numel(), width**-0.5,
-        DK=p.tile, DV=p.wide, REVERSE=reverse, STARTS=several, WITH_DV=p.tiles == 1,
-        **(p.options | {"num_stages": 1}),
+        DK=p.tile, DV=p.wide, REVERSE=reverse, STARTS=several, WITH_DV=p.tiles == 1, **p.options,
     )  # fmt: skip
     if p.tiles > 1:
         triton_backward.mlstm_bwd_kernel_v[grid](

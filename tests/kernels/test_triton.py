@@ -53,7 +53,7 @@ def test_interpreted_kernels_are_exact(
     draw: Callable[..., Case], relative: Callable[[Tensor, Tensor], float], tmp_path: Path
 ) -> None:
     drawn = [
-        draw(1, 1, 1, 8), draw(2, 17, 2, 16), draw(1, 65, 1, 25), draw(1, 300, 1, 16), draw(1, 40, 1, 160),
+        draw(1, 1, 1, 8), draw(2, 17, 2, 16), draw(1, 65, 1, 25), draw(1, 300, 1, 16), draw(1, 40, 1, 40),
         draw(1, 70, 1, 16, 20.0), draw(1, 70, 1, 16, 80.0, 100.0), draw(1, 70, 1, 16, 1.0, 30.0), draw(1, 70, 2, 4),
     ]  # fmt: skip
     drawn[-1]["f"][:, 33] = -torch.inf
@@ -78,6 +78,7 @@ def test_interpreted_reverse_is_flip_run_flip(draw: Callable[..., Case], tmp_pat
         assert torch.equal(x, y.flip(1))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["cuda:90", "cuda:80", "hip:gfx942"])
 def test_kernels_compile_ahead_of_time(target: str, tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
