@@ -60,8 +60,8 @@ class Outcome:
 
     task: Task
     spec: ModelSpec
-    labels: NDArray[np.int32]
-    snapshot: NDArray[np.int32]
+    labels: NDArray[np.integer]
+    snapshot: NDArray[np.integer]
     handles: dict[Index, str] = field(default_factory=dict)
     crops: dict[Index, Window | None] = field(default_factory=dict)
     decoding: Decoding = field(default_factory=Decoding)

@@ -37,7 +37,7 @@ def test_a_gray_image(bench: Bench, cells: np.ndarray) -> None:
     [labels] = _results(bench)
     assert labels.name == "cells - plane"
     assert labels.data.shape == cells.shape
-    assert labels.data.dtype == np.int32
+    assert labels.data.dtype == np.uint16
     np.testing.assert_allclose(labels.scale, (0.5, 0.5))
     np.testing.assert_allclose(labels.translate, (3, 4))
     assert {str(unit) for unit in labels.units} == {"micrometer"}

@@ -19,6 +19,7 @@ from qtpy.QtWidgets import QMenu, QWidget
 from napari_xlstm_unet.dock import Dock
 from napari_xlstm_unet.regions import Region
 from napari_xlstm_unet.state import Finish, Phase
+from xlstm_unet.measure import score_instances
 
 if TYPE_CHECKING:
     import napari
@@ -115,6 +116,19 @@ def test_from_the_menu_to_labels_and_sliders(window: Window) -> None:
     assert (labels.data > 0).sum() == before
     assert dock.adjust.threshold.value() == pytest.approx(0.5)
     assert not notification_manager.records
+
+
+def test_nuclei_of_a_sample_are_found(window: Window, truth: np.ndarray) -> None:
+    if window.dock.model.models.findData("nuclei") < 0:
+        pytest.skip("needs the embedded model 'nuclei'")
+    window.use("nuclei")
+    window.dock.segment.auto_diameter.setChecked(True)
+    _entry(window.viewer.window.file_menu, "Fluorescent nuclei, small and bright").trigger()
+    window.press()
+    window.until(lambda: window.controller.job.finish is Finish.DONE)
+    [labels] = window.results()
+    assert labels.name == "fluorescence_dense - nuclei"
+    assert score_instances(labels.data, truth).f1_50 > 0.8
 
 
 def test_measurements_lead_to_their_objects(window: Window, cells: np.ndarray) -> None:
