@@ -14,7 +14,7 @@ from napari_xlstm_unet.image_part import ImagePart
 from napari_xlstm_unet.measure_part import MeasurePart
 from napari_xlstm_unet.model_part import ModelPart
 from napari_xlstm_unet.notify import tell_error
-from napari_xlstm_unet.results import Results
+from napari_xlstm_unet.results import Results, warm_up
 from napari_xlstm_unet.segment_part import SegmentPart
 from napari_xlstm_unet.settings import read_settings, write_settings
 from napari_xlstm_unet.state import JobState
@@ -64,6 +64,7 @@ class Controller:
         self.measure = MeasurePart(self.background)
         self.model.state.events.device.connect(_remember_device)
         self.model.start()
+        self.background.run(warm_up, lambda _: None, tell_error, name="xlstm-unet-warm-up")
 
     def measure_result(self) -> None:
         """Measure the result layer that the sliders belong to, as the user has left it."""

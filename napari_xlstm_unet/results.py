@@ -113,6 +113,11 @@ def facts(outcome: Outcome) -> dict[str, Any]:
     }
 
 
+def warm_up() -> None:
+    """Let napari prepare what its first Labels layer of a session needs (a quarter of a second)."""
+    Labels(np.zeros((2, 2), np.uint16))
+
+
 class Results:
     """The result layers of one viewer.
 
