@@ -70,8 +70,8 @@ def interpreted() -> bool:
 def triton_problem() -> str:
     """Import Triton, once and safely; what is wrong with it, or an empty text.
 
-    Triton carries its own LLVM. Where a GL driver has loaded another one (a napari viewer on Mesa), symbols of the two
-    mix and the process dies, so the library is loaded with its own symbols first.
+    Triton carries its own LLVM. Where a GL driver has loaded another one (a napari viewer on Mesa), symbols
+    of the two mix and the process dies, so the library is loaded with its own symbols first.
     """
     if "triton" in sys.modules:
         return ""

@@ -1,19 +1,22 @@
 """Measure the mLSTM cell against its peers in one run on the same inputs: ``python -m xlstm_kernels.bench``.
 
-Peers are the dense (released) form, PyTorch's scaled dot product attention, and the package ``mlstm_kernels`` where it
-is installed; it is padded to the lengths and widths it can take. Times are medians; on a GPU of graph replays where
-the work can be captured, else of events. The floor is the time to move every input and output once.
+Peers are the dense (released) form, PyTorch's scaled dot product attention, and the package ``mlstm_kernels``
+where it is installed; it is padded to the lengths and widths it can take. Times are medians; on a GPU of
+graph replays where the work can be captured, else of events. The floor is the time to move every input and
+output once.
 """
 
 from __future__ import annotations
 
 import argparse
+import importlib
 import json
 import platform
 import statistics
 import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +28,13 @@ from xlstm_kernels.backend import describe
 from xlstm_kernels.cell import mlstm
 
 GPU_SHAPES = [
-    (2, 210, 4, 160), (1, 320, 2, 210), (8, 256, 4, 128), (8, 512, 4, 128), (1, 4096, 4, 64), (2, 4096, 4, 64),
-    (2, 4096, 4, 128), (2, 6720, 4, 128), (2, 6400, 4, 64), (2, 15360, 4, 64), (2, 16384, 4, 32),
+    (2, 210, 4, 160), (1, 320, 2, 210), (8, 256, 4, 128), (8, 512, 4, 128), (1, 4096, 4, 64), (2, 4096, 4,
+    64), (2, 4096, 4, 128), (2, 6720, 4, 128), (2, 6400, 4, 64), (2, 15360, 4, 64), (2, 16384, 4, 32),
     (2, 25600, 4, 32), (2, 65536, 4, 16), (2, 262144, 4, 16), (2, 442368, 4, 16),
 ]  # fmt: skip
 CPU_SHAPES = [
-    (1, 210, 4, 160), (1, 256, 4, 64), (1, 1024, 4, 64), (1, 4096, 4, 64), (1, 15360, 4, 64), (1, 65536, 4, 16),
+    (1, 210, 4, 160), (1, 256, 4, 64), (1, 1024, 4, 64), (1, 4096, 4, 64), (1, 15360, 4, 64), (1, 65536, 4,
+    16),
 ]  # fmt: skip
 DENSE_LIMIT = 1 << 31
 """Largest number of pairs (B * NH * S * S) that the dense form is given."""
@@ -65,11 +69,8 @@ def padded_peer(kernel: Callable[..., Tensor], size: int, width: int) -> Callabl
 def load_peer() -> tuple[Callable[..., Tensor] | None, str]:
     """Chunkwise kernel of ``mlstm_kernels`` and its version, if it is installed."""
     try:
-        from importlib.metadata import version
-
-        from mlstm_kernels.torch.chunkwise.triton_xl_chunk import mlstm_chunkwise__xl_chunk
-
-        return mlstm_chunkwise__xl_chunk, version("mlstm_kernels")
+        module = importlib.import_module("mlstm_kernels.torch.chunkwise.triton_xl_chunk")
+        return module.mlstm_chunkwise__xl_chunk, version("mlstm_kernels")
     except Exception as error:
         return None, f"not run ({type(error).__name__}: {error})"
 
@@ -102,9 +103,10 @@ def seconds(work: Work, device: torch.device, budget: float) -> float:
         return _median(work, budget, time.perf_counter)
     torch.cuda.synchronize()
     flush = torch.empty(64 << 20, dtype=torch.int32, device=device)
-    times, spent = [], 0.0
-    while spent < budget and len(times) < 50 or len(times) < 5:
-        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    times: list[float] = []
+    spent = 0.0
+    while len(times) < 5 or (spent < budget and len(times) < 50):
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
         flush.zero_()
         start.record()
         work()
@@ -117,7 +119,7 @@ def seconds(work: Work, device: torch.device, budget: float) -> float:
 
 def _median(work: Work, budget: float, clock: Callable[[], float]) -> float:
     times: list[float] = []
-    while sum(times) < budget and len(times) < 50 or len(times) < 3:
+    while len(times) < 3 or (sum(times) < budget and len(times) < 50):
         start = clock()
         work()
         times.append(clock() - start)
@@ -129,7 +131,7 @@ def captured(work: Work, device: torch.device) -> Work:
     if device.type != "cuda":
         return work
     try:
-        side = torch.cuda.Stream()
+        side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         with torch.cuda.stream(side):
             work()
         torch.cuda.current_stream().wait_stream(side)
@@ -143,7 +145,7 @@ def captured(work: Work, device: torch.device) -> Work:
 
 
 def floor_bytes(shape: tuple[int, ...], element: int, backward: bool) -> int:
-    """Bytes of every input and output once: q, k, v, h, two gates; backward reads them again and writes gradients."""
+    """Bytes of every input and output once; backward reads them again and writes gradients."""
     batch, size, heads, width = shape
     tokens, gates = batch * size * heads * width * element, batch * size * heads * 4
     forward = 4 * tokens + 2 * gates
@@ -197,12 +199,19 @@ def report(
         torch.cuda.get_device_name() if device.type == "cuda" else platform.processor() or platform.machine()
     )
     result: dict[str, Any] = {
-        "machine": machine, "torch": torch.__version__, "threads": torch.get_num_threads(), "backend": describe(str(device)),
-        "mlstm_kernels": peer_version, "copy_gb_per_s": speed / 1e9, "command": " ".join(sys.argv), "rows": [],
-    }  # fmt: skip
+        "machine": machine,
+        "torch": torch.__version__,
+        "threads": torch.get_num_threads(),
+        "backend": describe(str(device)),
+        "mlstm_kernels": peer_version,
+        "copy_gb_per_s": speed / 1e9,
+        "command": " ".join(sys.argv),
+        "rows": [],
+    }
     print({key: value for key, value in result.items() if key != "rows"})
-    print(f"{'B x S x NH x DH':>20} {'dtype':>9} {'form':>14} {'fwd ms':>9} {'x ours':>7} {'fwd+bwd':>9} {'x ours':>7} "
-          f"{'x floor':>8} {'x floor':>8} {'peak MB':>8}")  # fmt: skip
+    head = f"{'B x S x NH x DH':>20} {'dtype':>9} {'form':>14}"
+    print(head + 2 * f" {'ms':>9} {'x ours':>8}" + f" {'x floor':>8} {'x floor':>8} {'peak MB':>8}")
+    print(" " * len(head) + f" {'forward':>18} {'with backward':>18} {'forward':>8} {'both':>8}")
     for shape in shapes:
         for dtype in dtypes:
             data = inputs(shape, dtype, device)
@@ -230,8 +239,8 @@ def _line(row: dict[str, Any], ours: dict[str, Any]) -> str:
     )
     floors = " ".join(ratio(label, row[f"{label}_floor_ms"]) for label in ("forward", "both"))
     error = row.get("forward_error", "") or row.get("both_error", "")
-    name = "x".join(map(str, row["shape"]))
-    return f"{name:>20} {row['dtype'][6:]:>9} {row['name']:>14}{times} {floors} {row.get('both_mb', 0):8.1f} {error}"
+    name = f"{'x'.join(map(str, row['shape'])):>20} {row['dtype'][6:]:>9} {row['name']:>14}"
+    return f"{name}{times} {floors} {row.get('both_mb', 0):8.1f} {error}"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -255,8 +264,9 @@ def main(arguments: list[str] | None = None) -> int:
         torch.set_num_threads(chosen.threads)
     device = torch.device(chosen.device)
     names = chosen.dtype or (["bfloat16", "float32"] if device.type == "cuda" else ["float32"])
-    shapes = [tuple(map(int, s.split(","))) for s in chosen.shape] if chosen.shape else None
-    shapes = shapes or (GPU_SHAPES if device.type == "cuda" else CPU_SHAPES)
+    shapes: list[tuple[int, ...]] = [*GPU_SHAPES] if device.type == "cuda" else [*CPU_SHAPES]
+    if chosen.shape:
+        shapes = [tuple(map(int, text.split(","))) for text in chosen.shape]
     result = report(device, [getattr(torch, name) for name in names], shapes, chosen.seconds)
     if chosen.json:
         chosen.json.write_text(json.dumps(result, indent=1))

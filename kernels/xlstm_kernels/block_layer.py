@@ -1,4 +1,4 @@
-"""The Vision-LSTM layer block of tokens by block of tokens, so that on a CPU all but the weights stays in cache.
+"""The Vision-LSTM layer by blocks of tokens, so that on a CPU all but the weights stays in cache.
 
 Cost is linear in the number of tokens; memory beyond input and output does not depend on it.
 """
@@ -24,7 +24,7 @@ NARROW = 64
 
 
 class Carry(NamedTuple):
-    """What a block of the layer hands to the next: the cell's state and the last inputs of the convolution."""
+    """What a block of the layer hands to the next: state of the cell, last inputs of the convolution."""
 
     state: chunkwise.State
     tail: Tensor  # [B, 3, E]
@@ -75,7 +75,7 @@ class Front(NamedTuple):
 
 
 def front(x: Tensor, w: FoldedWeights, carry: Carry, tokens: int, chunk: int, product: torch.dtype) -> Front:
-    """Norm, first projection, convolution, q, k, v and gates of a block [B, up to T, C]; cell in ``product``."""
+    """Compute a block [B, up to T, C] up to the cell, whose products are in dtype ``product``."""
     heads = w.heads
     both, z = _project_up(x, w, carry.tail, tokens)
     a = F.silu(convolve(both, w), inplace=True)

@@ -1,7 +1,7 @@
 """Gradient of the Vision-LSTM layer, block by block: a block is computed again, nothing else of it is kept.
 
-Memory is that of the tokens and their gradient, and of one block; what was carried into each block comes from the
-forward pass.
+Memory is that of the tokens and their gradient, and of one block; what was carried into each block comes from
+the forward pass.
 """
 
 from __future__ import annotations

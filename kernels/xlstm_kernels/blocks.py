@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 BLOCK_ELEMENTS = {"cpu": 1 << 17}
-"""Target size of one tensor of a block (N * T * D) by kind of device: on a CPU a block stays in a core's cache."""
+"""Target size of one tensor of a block (N * T * D): on a CPU a block stays in a core's cache."""
 
 LARGE_BLOCK = 1 << 24
 """The same on any other device, where many small operations cost more than memory."""

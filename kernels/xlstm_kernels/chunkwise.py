@@ -1,8 +1,9 @@
 """The chunkwise form of the mLSTM cell in plain torch: cost linear in the length, exact gradient, any shape.
 
 A sequence is cut into blocks, a block into G chunks of L tokens. Inside a chunk the cell is a small masked
-product; chunks exchange states (DH x DH and a normaliser DH), all of a block at once; blocks pass the last state on.
-Shapes: N = batch * heads sequences, R = G * N rows (chunk by chunk), T = G * L tokens of the block, D = head width.
+product; chunks exchange states (DH x DH and a normaliser DH), a block's at once; blocks pass on the last.
+
+Shapes: N = batch * heads sequences, R = G * N rows (chunk by chunk), T = G * L tokens of a block, D = head width.
 """
 
 from __future__ import annotations
@@ -80,8 +81,8 @@ class Chunks(NamedTuple):
     def transfer(self) -> Tensor:
         """How what the chunks write becomes what the chunks read, [N, G + 1, G + 1].
 
-        Columns are the state before the block, then what each chunk writes; rows the state before each chunk as it
-        is read, then the state after the block.
+        Columns are the state before the block, then what each chunk writes; rows the state before each chunk
+        as it is read, then the state after the block.
         """
         one = torch.ones_like(self.read[:, :1])
         decays = self.gates.decays() * torch.cat([self.read, one], 1)
@@ -142,7 +143,7 @@ def _rows(x: Tensor, factor: Tensor | None, dtype: torch.dtype) -> Tensor:
 
 
 def chunk_states(c: Chunks, state: State) -> tuple[Tensor, Tensor, State]:
-    """States before every chunk, as they are read, matrix [G, N, D * D] and vector [G, N, D]; that after the block."""
+    """States before every chunk, as read, [G, N, D * D] and [G, N, D]; state after the block."""
     matrix = _passed(c.transfer(), torch.bmm(c.k_state.mT, c.v), state.matrix, first=True)
     vector = _passed(
         c.transfer(), torch.sum(c.k_state, 1, dtype=state.vector.dtype), state.vector, first=True
@@ -211,9 +212,10 @@ def backward_block(
 
     Notes
     -----
-    The stabiliser drops out of h but for eps, so its gradient is ``eps * d_den``: that is what ``df`` uses. It is
-    also minus the sum of a whole row of ``P * dP``, which carries the very rounding errors that the dominating
-    source of the row collects: led back to that source's input gate it cancels them, so ``di`` uses this.
+    The stabiliser drops out of h but for eps, so its gradient is ``eps * d_den``: that is what ``df`` uses.
+    It is also minus the sum of a whole row of ``P * dP``, which carries the very rounding errors that the
+    dominating source of the row collects: led back to that source's input gate it cancels them, so ``di``
+    uses this.
     """
     rows, width = grad.vector.shape
     floor = floor_of(c)
@@ -261,16 +263,16 @@ def backward_block(
 def _decay_gradient(pairs: Tensor, from_state: Tensor, to_state: Tensor) -> Tensor:
     """Gradient of each log forget gate [N, G, L], but for what passes the whole chunk.
 
-    A gate r decays every pair (t, s) with ``s < r <= t``. Those pairs alone are added up: the difference of the
-    sums over all targets and over all sources would lose everything where gates are strong.
+    A gate r decays every pair (t, s) with ``s < r <= t``. Those pairs alone are added up: the difference
+    of the sums over all targets and over all sources would lose everything where gates are strong.
 
     Parameters
     ----------
     pairs
         ``P * dP`` inside the chunk [R, L (t), L (s)].
     from_state, to_state
-        The same for pairs of a target with the state before the chunk, and of a source with the state after it
-        [N, G, L].
+        The same for pairs of a target with the state before the chunk, and of a source with the state after
+        it [N, G, L].
     """
     size = pairs.shape[-1]
     earlier = torch.ones(size, size, dtype=pairs.dtype, device=pairs.device).triu_(1)
@@ -281,7 +283,7 @@ def _decay_gradient(pairs: Tensor, from_state: Tensor, to_state: Tensor) -> Tens
 
 
 def _state_gradients(c: Chunks, d_num: Tensor, d_norm: Tensor, grad: State) -> tuple[Tensor, Tensor, State]:
-    """Gradient of what every chunk writes, matrix and vector, and of the state before the block (but for m)."""
+    """Gradient of what every chunk writes, matrix and vector; of the state before the block, but for m."""
     transfer = c.transfer().mT
     matrix = _passed(transfer, torch.bmm(c.q_state.mT, d_num), grad.matrix, first=False)
     vector = _passed(transfer, torch.sum(c.q_state * d_norm, 1), grad.vector, first=False)

@@ -1,7 +1,7 @@
 """Compile the Triton kernels for a GPU that need not be here, and report registers, spills and shared memory.
 
-``python -m xlstm_kernels.compile_ahead cuda:90`` (or ``cuda:80``, ``hip:gfx942``); ``--quick`` takes one shape. Fails
-where a kernel does not compile or spills more than `SPILL_BOUND`.
+``python -m xlstm_kernels.compile_ahead cuda:90`` (or ``cuda:80``, ``hip:gfx942``); ``--quick`` takes one
+shape. Fails where a kernel does not compile or spills more than `SPILL_BOUND`.
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ def compile_kernel(kernel: Any, shape: tuple[int, ...], dtype: torch.dtype, targ
     p = plan(torch.empty(shape, dtype=dtype, device="meta"), "ieee", backward="_bwd_" in name)
     narrow = name.endswith("_qk")
     values = {
-        "DK": p.tile if narrow else p.wide, "DV": p.wide if narrow else p.tile, "REVERSE": False, "STARTS": True,
-        "WITH_DV": p.tiles == 1, "BLOCK": SCAN_BLOCK, **p.options,
+        "DK": p.tile if narrow else p.wide, "DV": p.wide if narrow else p.tile, "REVERSE": False, "STARTS":
+        True, "WITH_DV": p.tiles == 1, "BLOCK": SCAN_BLOCK, **p.options,
     }  # fmt: skip
     signature, constants, attributes = {}, {}, {}
     for index, parameter in enumerate(inspect.signature(kernel.fn).parameters):

@@ -1,4 +1,4 @@
-"""The dense (quadratic) form of the mLSTM cell: slow, readable, the truth that the other forms are held to."""
+"""The dense (quadratic) form of the mLSTM cell: slow, readable, the truth for the other forms."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ BLOCK = 32
 
 
 class FoldedWeights(NamedTuple):
-    """Weights made ready; the gates read the projections q, k, v only through weights that are folded together."""
+    """Weights made ready; the gates do not read q, k and v but what these are projected from."""
 
     norm: Tensor  # (C,)
     proj_up: Tensor  # (2 E, C)

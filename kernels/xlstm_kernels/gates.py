@@ -17,7 +17,7 @@ RESET = -1.0e4
 differences of sums of it stay exact enough."""
 
 FACTOR_RANGE = 60.0
-"""Decays are split into a factor of the target and one of the source while both are in exp(+-FACTOR_RANGE)."""
+"""Decays are split into factors of target and source while both are within exp(+-FACTOR_RANGE)."""
 
 
 class Gates(NamedTuple):

@@ -19,7 +19,7 @@ Carries = tuple[Tensor, Tensor, Tensor, Tensor]
 def vil_layer_op(
     x: Tensor, weights: list[Tensor], reverse: bool, keep: bool
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Layer over tokens (B, S, C) with folded weights: y, and where ``keep`` what is carried into each block."""
+    """Layer over tokens (B, S, C) with folded weights: y; where ``keep``, what is carried into each block."""
     y, carries = block_layer.vil_forward(x, FoldedWeights(*weights), reverse)
     return y, *_packed(carries if keep else [], carries[0])
 

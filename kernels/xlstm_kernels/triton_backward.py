@@ -1,8 +1,9 @@
 """Triton kernels of the cell, backward.
 
 The stabilisers of the forward pass are read back, so nothing is scanned again: states before every chunk are
-summed up once more, the gradient of the state walks the segments backwards in registers. No atomics: two runs agree.
-Heads wider than a tile are cut along the key's width; what the tiles give for the gates is summed afterwards.
+summed up once more, the gradient of the state walks the segments backwards in registers. No atomics: two runs
+agree. Heads wider than a tile are cut along the key's width; what the tiles give for the gates is summed
+afterwards.
 """
 
 # mypy: ignore-errors
@@ -96,7 +97,8 @@ def mlstm_bwd_kernel_segment(
     q_ptr, f_ptr, i_ptr, dh_ptr, m_ptr, s_ptr, delta_ptr, grad_ptr, decay_ptr,
     sq_b, sq_s, sq_h, sq_d, sg_b, sg_s, sg_h, sg_d, si_b, si_s, si_h, sf_b, sf_s, sf_h,
     SIZE, HEADS, WIDTH, CHUNKS, COUNT, scale,
-    L: tl.constexpr, DK: tl.constexpr, DV: tl.constexpr, REVERSE: tl.constexpr, DOT: tl.constexpr, PREC: tl.constexpr,
+    L: tl.constexpr, DK: tl.constexpr, DV: tl.constexpr, REVERSE: tl.constexpr,
+    DOT: tl.constexpr, PREC: tl.constexpr,
 ):  # fmt: skip
     """Gradient that a segment adds to the state before it, and its decay from end to start."""
     tile, segment, row = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
@@ -117,7 +119,7 @@ def mlstm_bwd_kernel_segment(
         places, exists = positions(chunk, SIZE, L, REVERSE)
         q = load_tokens(q_ptr, places, exists, sq_s, dk, sq_d, WIDTH).to(tl.float32)
         dh = load_tokens(dh_ptr, places, exists, sg_s, dv, sg_d, WIDTH).to(tl.float32)
-        i, whole, part = load_gates(i_ptr, f_ptr, places, exists, si_s, sf_s)
+        _, whole, part = load_gates(i_ptr, f_ptr, places, exists, si_s, sf_s)
         m, inverse, d_norm = load_upstream(m_ptr, s_ptr, delta_ptr, places, exists, HEADS)
         m_in, m_end = bounds(m_ptr, chunk, SIZE, HEADS, L, REVERSE)
         read = tl.where(exists, tl.exp(whole + part + m_in - m), 0.0) * (scale * decay)
@@ -161,7 +163,7 @@ def mlstm_bwd_kernel_qk(
     L: tl.constexpr, DK: tl.constexpr, DV: tl.constexpr, REVERSE: tl.constexpr, STARTS: tl.constexpr,
     WITH_DV: tl.constexpr, DOT: tl.constexpr, PREC: tl.constexpr,
 ):  # fmt: skip
-    """Walk a segment backwards: dq, dk, sums of ``P * dP`` for the gates; dv too where one tile holds the head."""
+    """Walk a segment backwards: dq, dk, sums of ``P * dP`` for the gates; dv where one tile is the head."""
     tile, segment, row = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
     b, head = row // HEADS, row % HEADS
     t = tl.arange(0, L)
@@ -186,7 +188,7 @@ def mlstm_bwd_kernel_qk(
         d_vector = tl.zeros((DK,), dtype=tl.float32)
     first = segment * CHUNKS
     last = tl.minimum(first + CHUNKS, COUNT) - 1
-    for step in range(0, last - first + 1):
+    for step in range(last - first + 1):
         chunk = last - step
         places, exists = positions(chunk, SIZE, L, REVERSE)
         q = load_tokens(q_ptr, places, exists, sq_s, dk, sq_d, WIDTH)
@@ -249,7 +251,8 @@ def mlstm_bwd_kernel_qk(
 @triton.jit
 def mlstm_bwd_kernel_v(
     q_ptr, k_ptr, i_ptr, f_ptr, dh_ptr, m_ptr, s_ptr, delta_ptr, grad_ptr, dv_ptr,
-    sq_b, sq_s, sq_h, sq_d, sk_b, sk_s, sk_h, sk_d, sg_b, sg_s, sg_h, sg_d, si_b, si_s, si_h, sf_b, sf_s, sf_h,
+    sq_b, sq_s, sq_h, sq_d, sk_b, sk_s, sk_h, sk_d, sg_b, sg_s, sg_h, sg_d,
+    si_b, si_s, si_h, sf_b, sf_s, sf_h,
     SIZE, HEADS, WIDTH, CHUNKS, COUNT, scale,
     L: tl.constexpr, DK: tl.constexpr, DV: tl.constexpr, REVERSE: tl.constexpr, STARTS: tl.constexpr,
     DOT: tl.constexpr, PREC: tl.constexpr,
@@ -276,14 +279,14 @@ def mlstm_bwd_kernel_v(
         d_matrix = tl.zeros((DK, DV), dtype=tl.float32)
     first = segment * CHUNKS
     last = tl.minimum(first + CHUNKS, COUNT) - 1
-    for step in range(0, last - first + 1):
+    for step in range(last - first + 1):
         chunk = last - step
         places, exists = positions(chunk, SIZE, L, REVERSE)
         q = load_tokens(q_ptr, places, exists, sq_s, dk, sq_d, WIDTH)
         k = load_tokens(k_ptr, places, exists, sk_s, dk, sk_d, WIDTH)
         dh = load_tokens(dh_ptr, places, exists, sg_s, dv, sg_d, WIDTH).to(tl.float32)
         i, whole, part = load_gates(i_ptr, f_ptr, places, exists, si_s, sf_s)
-        m, inverse, d_norm = load_upstream(m_ptr, s_ptr, delta_ptr, places, exists, HEADS)
+        m, inverse, _ = load_upstream(m_ptr, s_ptr, delta_ptr, places, exists, HEADS)
         m_in, m_end = bounds(m_ptr, chunk, SIZE, HEADS, L, REVERSE)
         end_whole, end_part = last_of(whole, t, L), last_of(part, t, L)
         decay = tl.where(exists[:, None], pair_decay(i, whole, part, m, t), 0.0)

@@ -1,8 +1,8 @@
 """Triton kernels of the cell, forward.
 
-A sequence is cut into segments of several chunks of L tokens. A segment's state is summed up in parallel, segments are
-scanned, then every segment walks through its chunks with the state in registers. Short sequences are one segment:
-one kernel. Heads wider than a tile are cut along the value's width.
+A sequence is cut into segments of several chunks of L tokens. A segment's state is summed up in parallel,
+segments are scanned, then every segment walks through its chunks with the state in registers. Short sequences
+are one segment: one kernel. Heads wider than a tile are cut along the value's width.
 """
 
 # mypy: ignore-errors
@@ -29,9 +29,10 @@ def mlstm_fwd_kernel_segment(
     k_ptr, v_ptr, i_ptr, f_ptr, state_ptr, level_ptr,
     sk_b, sk_s, sk_h, sk_d, sv_b, sv_s, sv_h, sv_d, si_b, si_s, si_h, sf_b, sf_s, sf_h,
     SIZE, HEADS, WIDTH, CHUNKS,
-    L: tl.constexpr, DK: tl.constexpr, DV: tl.constexpr, REVERSE: tl.constexpr, DOT: tl.constexpr, PREC: tl.constexpr,
+    L: tl.constexpr, DK: tl.constexpr, DV: tl.constexpr, REVERSE: tl.constexpr,
+    DOT: tl.constexpr, PREC: tl.constexpr,
 ):  # fmt: skip
-    """State that a segment adds, scaled by exp of minus its own stabiliser; that stabiliser and the log decay."""
+    """State that a segment adds, scaled by its own stabiliser; that stabiliser and the log decay."""
     tile, segment, row = tl.program_id(0), tl.program_id(1), tl.program_id(2).to(tl.int64)
     b, head = row // HEADS, row % HEADS
     t = tl.arange(0, L)
@@ -94,7 +95,8 @@ def mlstm_fwd_kernel_scan(state_ptr, level_ptr, start_ptr, SEGMENTS, ELEMENTS, B
 @triton.jit
 def mlstm_fwd_kernel_output(
     q_ptr, k_ptr, v_ptr, i_ptr, f_ptr, h_ptr, m_ptr, s_ptr, state_ptr, start_ptr,
-    sq_b, sq_s, sq_h, sq_d, sk_b, sk_s, sk_h, sk_d, sv_b, sv_s, sv_h, sv_d, si_b, si_s, si_h, sf_b, sf_s, sf_h,
+    sq_b, sq_s, sq_h, sq_d, sk_b, sk_s, sk_h, sk_d, sv_b, sv_s, sv_h, sv_d,
+    si_b, si_s, si_h, sf_b, sf_s, sf_h,
     SIZE, HEADS, WIDTH, CHUNKS, scale,
     L: tl.constexpr, DK: tl.constexpr, DV: tl.constexpr, REVERSE: tl.constexpr, STARTS: tl.constexpr,
     DOT: tl.constexpr, PREC: tl.constexpr,

@@ -11,8 +11,8 @@ import triton.language as tl
 from torch import Tensor
 
 from xlstm_kernels import triton_backward, triton_forward
-from xlstm_kernels.gates import scan_gates, stabiliser_gradient
 from xlstm_kernels.dense import EPS
+from xlstm_kernels.gates import scan_gates, stabiliser_gradient
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 
@@ -31,7 +31,7 @@ class Plan(NamedTuple):
     chunk: int
     segments: int
     chunks: int  # in a segment
-    count: int  # in all
+    total: int  # chunks in all
     wide: int  # head width, padded to a power of two
     tile: int
     tiles: int
@@ -126,9 +126,9 @@ def backward(
     grid = (p.tiles, p.segments, rows)
     delta = torch.linalg.vecdot(dh.float(), h.float())
     gate_strides = (*i.stride(), *f.stride())
-    shape = (size, heads, width, p.chunks, p.count)
+    shape = (size, heads, width, p.chunks, p.total)
     start = _segment_states(k, v, i, f, reverse, p)[0] if several else m
-    states = torch.empty(rows, p.count, elements, dtype=torch.float32, device=q.device)
+    states = torch.empty(rows, p.total, elements, dtype=torch.float32, device=q.device)
     triton_backward.mlstm_bwd_kernel_states[grid](
         k, v, i, f, m, start, states, *k.stride(), *v.stride(), *gate_strides, *shape,
         DK=p.wide, DV=p.tile, REVERSE=reverse, STARTS=several, **p.options,
@@ -138,8 +138,8 @@ def backward(
         grad = torch.empty(rows, p.segments, elements, dtype=torch.float32, device=q.device)
         decay = torch.empty(rows, p.segments, dtype=torch.float32, device=q.device)
         triton_backward.mlstm_bwd_kernel_segment[grid](
-            q, f, i, dh, m, signed, delta, grad, decay, *q.stride(), *dh.stride(), *gate_strides, *shape, width**-0.5,
-            DK=p.wide, DV=p.tile, REVERSE=reverse, **p.options,
+            q, f, i, dh, m, signed, delta, grad, decay, *q.stride(), *dh.stride(), *gate_strides, *shape,
+            width**-0.5, DK=p.wide, DV=p.tile, REVERSE=reverse, **p.options,
         )  # fmt: skip
         triton_backward.mlstm_bwd_kernel_scan[triton.cdiv(elements, SCAN_BLOCK), rows](
             grad, decay, p.segments, elements, BLOCK=SCAN_BLOCK, num_warps=4
@@ -164,7 +164,7 @@ def backward(
 def gate_gradients(
     i: Tensor, f: Tensor, m: Tensor, signed: Tensor, delta: Tensor, sums: Tensor, reverse: bool
 ) -> tuple[Tensor, Tensor]:
-    """Finish the gradients of the gates from the sums of ``P * dP``; see `xlstm_kernels.chunkwise.backward_block`."""
+    """Finish the gradients of the gates from the sums of ``P * dP``; see `chunkwise.backward_block`."""
     batch, size, heads = i.shape
 
     def ordered(x: Tensor) -> Tensor:

@@ -19,8 +19,8 @@ def vil_layer(x: Tensor, w: ViLWeights, *, reverse: bool = False, backend: str =
     Parameters
     ----------
     x
-        Tokens (B, S, C) in any strides. Products with the large weights are computed in its dtype, gates, states
-        and norms in float32 at least.
+        Tokens (B, S, C) in any strides. Products with the large weights are computed in its dtype, gates,
+        states and norms in float32 at least.
     w
         Weights, as in the released network (see `ViLWeights`).
     reverse

@@ -1,4 +1,4 @@
-"""The Triton kernels on a GPU: every size, width, dtype and gate of the list, against the dense form in float64."""
+"""The Triton kernels on a GPU: sizes, widths, dtypes and gates, against the dense form in float64."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ Case = dict[str, Tensor]
 Relative = Callable[[Tensor, Tensor], float]
 
 SHAPES = [
-    (1, 1, 1, 16), (2, 15, 4, 8), (1, 16, 8, 25), (1, 17, 2, 30), (40, 25, 4, 32), (1, 60, 2, 48), (2, 63, 4, 64),
-    (1, 64, 1, 128), (1, 65, 2, 160), (1, 100, 4, 200), (2, 210, 4, 210), (1, 320, 2, 256), (1, 840, 8, 10),
-    (2, 1000, 4, 4), (1, 6720, 4, 16), (1, 6720, 2, 64), (1, 6720, 1, 128), (1, 1000, 2, 160), (1, 257, 2, 1),
+    (1, 1, 1, 16), (2, 15, 4, 8), (1, 16, 8, 25), (1, 17, 2, 30), (40, 25, 4, 32), (1, 60, 2, 48), (2, 63, 4,
+    64), (1, 64, 1, 128), (1, 65, 2, 160), (1, 100, 4, 200), (2, 210, 4, 210), (1, 320, 2, 256), (1, 840, 8,
+    10), (2, 1000, 4, 4), (1, 6720, 4, 16), (1, 6720, 2, 64), (1, 6720, 1, 128), (1, 1000, 2, 160), (1, 257,
+    2, 1),
 ]  # fmt: skip
 TOLERANCES = {
     "ieee": (torch.float32, "ieee", 2e-6, 2e-5),

@@ -54,7 +54,8 @@ def test_interpreted_kernels_are_exact(
 ) -> None:
     drawn = [
         draw(1, 1, 1, 8), draw(2, 17, 2, 16), draw(1, 65, 1, 25), draw(1, 300, 1, 16), draw(1, 40, 1, 40),
-        draw(1, 70, 1, 16, 20.0), draw(1, 70, 1, 16, 80.0, 100.0), draw(1, 70, 1, 16, 1.0, 30.0), draw(1, 70, 2, 4),
+        draw(1, 70, 1, 16, 20.0), draw(1, 70, 1, 16, 80.0, 100.0), draw(1, 70, 1, 16, 1.0, 30.0),
+        draw(1, 70, 2, 4),
     ]  # fmt: skip
     drawn[-1]["f"][:, 33] = -torch.inf
     cases = [
