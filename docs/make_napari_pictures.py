@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import napari
+from PIL import Image
 from qtpy.QtWidgets import QApplication
 
 from napari_xlstm_unet.dock import Dock
@@ -54,18 +55,18 @@ def main(folder: Path) -> None:
 
     def shoot(name: str) -> None:
         rest()
-        viewer.screenshot(str(folder / f"napari-{name}.png"), canvas_only=False, flash=False)
+        picture = viewer.screenshot(canvas_only=False, flash=False)
+        small = Image.fromarray(picture[..., :3]).quantize(255, dither=Image.Dither.NONE)
+        small.save(folder / f"napari-{name}.png", optimize=True)
 
     viewer.open_sample("xlstm-unet", "histology_white")
     shoot("dock")
-    segment(dock)
-    shoot("histology")
     viewer.layers.clear()
     viewer.open_sample("xlstm-unet", "fluorescence_dense")
     segment(dock)
     shoot("result")
-    dock.adjust.threshold.setValue(0.85)
-    dock.adjust.min_size.setValue(120)
+    dock.adjust.threshold.setValue(0.8)
+    dock.adjust.min_size.setValue(60)
     until(lambda: not dock.controller.adjust.state.pending)
     shoot("sliders")
     dock.adjust.reset.click()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 
 OPACITY = 0.5
 """Of new result layers: the image stays visible underneath."""
+
+WARM_UP_DELAY = 1.0
 
 KEY = "xlstm_unet"
 """Where the plugin's own facts lie in a layer's metadata."""
@@ -114,7 +117,8 @@ def facts(outcome: Outcome) -> dict[str, Any]:
 
 
 def warm_up() -> None:
-    """Let napari prepare what its first Labels layer of a session needs (a quarter of a second)."""
+    """Let napari prepare what its first Labels layer needs (.25 s), once the dock has opened."""
+    time.sleep(WARM_UP_DELAY)
     Labels(np.zeros((2, 2), np.uint16))
 
 

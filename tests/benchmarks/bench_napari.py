@@ -25,7 +25,9 @@ class Heart:
 
     def __init__(self) -> None:
         self.gaps: list[float] = []
-        self._last = 0.0
+        self.busy: list[float] = []
+        """CPU time of the window's thread within each gap: what is left of it on an idle machine."""
+        self._last = self._last_cpu = 0.0
         self._timer = QTimer()
         self._timer.setInterval(1)
         self._timer.timeout.connect(self._beat)
@@ -33,7 +35,8 @@ class Heart:
     def start(self) -> None:
         """Begin to listen."""
         self.gaps.clear()
-        self._last = time.perf_counter()
+        self.busy.clear()
+        self._last, self._last_cpu = time.perf_counter(), time.thread_time()
         self._timer.start()
 
     def stop(self) -> dict[str, float]:
@@ -45,13 +48,15 @@ class Heart:
             "p99_ms": round(float(np.percentile(gaps, 99)), 1),
             "max_ms": round(float(gaps.max()), 1),
             "five_longest_ms": [round(float(gap), 1) for gap in np.sort(gaps)[-5:]],
+            "five_longest_cpu_ms": [round(1000 * busy, 1) for busy in sorted(self.busy)[-5:]],
             "seconds": round(float(gaps.sum()) / 1000, 1),
         }
 
     def _beat(self) -> None:
-        now = time.perf_counter()
+        now, cpu = time.perf_counter(), time.thread_time()
         self.gaps.append(now - self._last)
-        self._last = now
+        self.busy.append(cpu - self._last_cpu)
+        self._last, self._last_cpu = now, cpu
 
 
 def until(condition: Callable[[], object], seconds: float = 900) -> float:
