@@ -3,7 +3,7 @@
 A sequence is cut into blocks, a block into G chunks of L tokens. Inside a chunk the cell is a small masked
 product; chunks exchange states (DH x DH and a normaliser DH), a block's at once; blocks pass on the last.
 
-Shapes: N = batch * heads sequences, R = G * N rows (chunk by chunk), T = G * L tokens of a block, D = head width.
+Shapes: N = batch * heads sequences, R = G * N rows (chunk by chunk), T = G * L tokens, D = head width.
 """
 
 from __future__ import annotations

@@ -71,7 +71,7 @@ def _tile(wide: int, *, low: bool, backward: bool) -> tuple[int, int]:
         return (wide, 64) if wide <= 64 else (64 if wide <= 128 else 32, 32)
     if backward:
         return (min(wide, 32), 32) if wide <= 32 else (16, 16)
-    return min(wide, 32), 32 if wide <= 64 else 16
+    return (min(wide, 32), 32) if wide <= 64 else (16, 16)
 
 
 def forward(
