@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QSignalBlocker
-from qtpy.QtWidgets import QCheckBox, QDoubleSpinBox, QHBoxLayout, QProgressBar, QPushButton, QWidget
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QDoubleSpinBox,
+    QHBoxLayout,
+    QProgressBar,
+    QPushButton,
+    QWidget,
+)
 
 from napari_xlstm_unet.qt_tools import Section, combo, fill, remark
 from napari_xlstm_unet.regions import Region
@@ -92,18 +101,14 @@ class SegmentView(Section):
             self.layout().addWidget(widget)
 
     def _connect_fields(self, state: SegmentState) -> None:
-        def to_state(name: str, box: QWidget) -> None:
-            box.activated.connect(lambda place: setattr(state, name, box.itemData(place)))
-
         self.layers.activated.connect(lambda place: self._image.choose(self.layers.itemData(place)))
         self.axes.activated.connect(lambda place: self._image.correct_axes(self.axes.itemData(place)))
-        for name, box in (
-            ("channel", self.channels),
-            ("level", self.levels),
-            ("region", self.regions),
-            ("box", self.boxes),
-        ):
-            to_state(name, box)
+        for name, box in (("channel", self.channels), ("level", self.levels), ("box", self.boxes)):
+            box.activated.connect(partial(_to_state, state, name, box))
+        # PySide6 hands an enum of strings back as a plain string
+        self.regions.activated.connect(
+            lambda place: setattr(state, "region", Region(self.regions.itemData(place)))
+        )
         self.stitch.toggled.connect(lambda on: setattr(state, "stitch", on))
         self.auto_diameter.toggled.connect(lambda on: setattr(state, "auto_diameter", on))
         self.diameter.valueChanged.connect(lambda value: setattr(state, "diameter", value))
@@ -182,3 +187,7 @@ class SegmentView(Section):
         self.progress.setValue(round(job.progress * 1000))
         self.progress.setVisible(job.busy or waiting)
         self.status.setText(job.status)
+
+
+def _to_state(state: SegmentState, name: str, box: QComboBox, place: int) -> None:
+    setattr(state, name, box.itemData(place))
