@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import importlib
 import json
+import os
 import platform
 import statistics
 import sys
@@ -203,15 +204,21 @@ def copy_bandwidth(device: torch.device) -> float:
     return 2 * source.nbytes / seconds(lambda: target.copy_(source), device, 0.3)
 
 
+def _processor() -> str:
+    """Name of the processor and number of cores."""
+    listing = Path("/proc/cpuinfo")
+    lines = listing.read_text().splitlines() if listing.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor() or platform.machine()}, {os.cpu_count()} cores"
+
+
 def report(
     device: torch.device, dtypes: list[torch.dtype], shapes: list[tuple[int, ...]], budget: float
 ) -> dict[str, Any]:
     """Measure everything and print the table as it grows."""
     peer, peer_version = load_peer() if device.type == "cuda" else (None, "not run on a CPU")
     speed = copy_bandwidth(device)
-    machine = (
-        torch.cuda.get_device_name() if device.type == "cuda" else platform.processor() or platform.machine()
-    )
+    machine = torch.cuda.get_device_name() if device.type == "cuda" else _processor()
     result: dict[str, Any] = {
         "machine": machine,
         "torch": torch.__version__,
@@ -220,7 +227,7 @@ def report(
         "backend": describe(str(device)),
         "mlstm_kernels": peer_version,
         "copy_gb_per_s": speed / 1e9,
-        "command": " ".join(sys.argv),
+        "command": " ".join(["python -m xlstm_kernels.bench", *sys.argv[1:]]),
         "rows": [],
     }
     print({key: value for key, value in result.items() if key != "rows"})
