@@ -202,7 +202,7 @@ def test_sliders_decode_again(bench: Bench, cells: np.ndarray) -> None:
 
 
 def test_sliders_of_a_stack(bench: Bench, cells: np.ndarray) -> None:
-    bench.viewer.add_image(np.repeat(cells[np.newaxis, :48, :48], 5, 0), name="stack")
+    bench.viewer.add_image(np.repeat(cells[np.newaxis, :48, :48], 20, 0), name="stack")
     bench.segment()
     [labels] = _results(bench)
     bench.controller.adjust.adjust(seed_height=0.4)

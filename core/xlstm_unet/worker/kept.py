@@ -12,7 +12,7 @@ import numpy as np
 
 from xlstm_unet.worker.errors import HandleError
 
-MAX_KEPT = 16
+MAX_KEPT = 4096
 MAX_KEPT_BYTES = 2 * 2**30
 
 
