@@ -50,7 +50,7 @@ def train(
         from xlstm_unet.learn import train as run
         from xlstm_unet.zoo.bundle import check_replaceable
 
-        settings = _settings(TrainConfig.read(source), name, steps)
+        settings = TrainConfig.read(source).adapted(name=name, steps=steps)
         folder = run_folder / settings.model.name
         check_replaceable(folder)
         with progress_bar() as show:
@@ -80,24 +80,6 @@ def train(
         else:
             print(f"Model written to {folder}; validation score {result.scores['score']:.3f}.")
             print(f"Use it with: xlstm-unet segment IMAGES --model {folder} --output results")
-
-
-def _settings(config: TrainConfig, name: str, steps: int | None) -> TrainConfig:
-    from pydantic import ValidationError
-
-    from xlstm_unet.errors import ConfigError
-
-    fields = config.model_dump()
-    fields["model"]["name"] = name
-    if steps is not None:
-        fields["optimiser"]["steps"] = steps
-    try:
-        return type(config).model_validate(fields)
-    except ValidationError as error:
-        raise ConfigError(
-            f"--name is {name!r}, expected up to 64 letters, digits, '.', '_' and '-'.",
-            "Choose another name.",
-        ) from error
 
 
 def _show(event: TrainEvent, show: OnProgress) -> None:

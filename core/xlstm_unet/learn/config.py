@@ -184,7 +184,11 @@ class TrainConfig(_Part):
         try:
             return self.model_validate(values)
         except ValidationError as error:
-            raise ConfigError(f"{error.errors()[0]['msg']} (name {name!r}, steps {steps!r}).") from error
+            first = error.errors()[0]
+            raise ConfigError(
+                f"The {first['loc'][-1]} is {first['input']!r}: {first['msg']}.",
+                "A name has up to 64 letters, digits, '.', '_' and '-'; there is at least one step.",
+            ) from error
 
     @property
     def crops(self) -> tuple[Crop, ...]:

@@ -121,7 +121,7 @@ def test_a_second_run_in_the_folder_is_refused(
         (["--name", "x"], 2, "--recipe or --config"),
         (["--name", "x", "--recipe", "nuclei", "--config", "c.toml"], 2, "--recipe or --config"),
         (["--name", "x", "--recipe", "nuclei", "--steps", "1", "--minutes", "1"], 2, "--minutes or --steps"),
-        (["--name", "../x", "--recipe", "nuclei"], 1, "--name is '../x'"),
+        (["--name", "../x", "--recipe", "nuclei"], 1, "name is '../x'"),
         (["--name", "x", "--recipe", "nucleii"], 1, "nuclei"),
         (["--name", "x", "--config", "missing.toml"], 1, "cannot be read"),
         (["--name", "x", "--recipe", "nuclei"], 1, "is not a folder"),
