@@ -300,12 +300,12 @@ def random_layer(width: int, device: torch.device) -> ViLWeights:
     def normal(*shape: int, std: float, mean: float = 0.0) -> Tensor:
         return (torch.randn(shape, device=device) * std + mean).requires_grad_()
 
-    blocks = [normal(inner // heads, heads, heads, std=0.7) for _ in range(3)]
-    gate = [normal(heads, 3 * inner, std=0.3 * inner**-0.5) for _ in range(2)]
+    q, k, v = (normal(inner // heads, heads, heads, std=0.7) for _ in range(3))
+    i, f = (normal(heads, 3 * inner, std=0.3 * inner**-0.5) for _ in range(2))
     return ViLWeights(
         normal(width, std=0.1), normal(2 * inner, width, std=width**-0.5), normal(inner, 1, 4, std=0.5),
-        normal(inner, std=0.1), *blocks, gate[0], normal(heads, std=0.1),
-        gate[1], normal(heads, std=1.0, mean=4.0),
+        normal(inner, std=0.1), q, k, v, i, normal(heads, std=0.1),
+        f, normal(heads, std=1.0, mean=4.0),
         normal(inner, std=0.1), normal(inner, std=0.1, mean=1.0), normal(width, inner, std=inner**-0.5),
     )  # fmt: skip
 
