@@ -26,6 +26,8 @@ Models are trained over scales of 0.5 to 2 around a spread of diameters: nearer,
 _OTHER_SCALES = (0.5, 2.0, 0.25)
 _FEWEST = 3
 """Objects needed for a median that means something."""
+_LEAST_SURENESS = 0.7
+"""Below it, what is found at another scale is enlarged noise: real objects reach .8 or more, noise .55."""
 _LEAST_SIDE = 16
 """Pixels below which a shrunken tile shows nothing."""
 
@@ -100,7 +102,7 @@ def estimate_diameter(
         part = window if scale < 1 else busiest_window(window, tuple(int(n / scale) for n in predictor.tile))
         size = (scale,) * predictor.spec.dimension
         trials.append(_trial(predictor(resample(part, size), cancel=cancel), scale, predictor, cancel))
-    found = [trial for trial in trials if trial is not None]
+    found = [t for t in trials if t is not None and (t is first or t.sureness >= _LEAST_SURENESS)]
     if not found:
         return Estimate(None, maps if whole else None)
     best = max(found, key=lambda trial: trial.sureness * _agreement(trial, model_diameter))
