@@ -16,6 +16,9 @@ BACKENDS: tuple[str, ...] = get_args(Backend)
 ENVIRONMENT = "XLSTM_KERNELS_BACKEND"
 """Environment variable that takes the place of ``auto``."""
 
+NOT_AUTOMATIC = f"the Triton kernels have not been run on a GPU yet; {ENVIRONMENT}=triton takes them"
+"""Why ``auto`` takes the torch form on a GPU too."""
+
 WIDEST = 256
 """Head width up to which the Triton kernels hold a state."""
 
@@ -40,12 +43,15 @@ def select(requested: str, x: Tensor, width: int | None = None) -> Choice:
     asked = os.environ.get(ENVIRONMENT, "auto") if requested == "auto" else requested
     if asked not in BACKENDS:
         raise ValueError(f"backend {asked!r} is not one of {', '.join(BACKENDS)}")
-    obstacle = _obstacle(x.device.type, x.dtype, width or x.shape[-1]) if asked in ("auto", "triton") else ""
-    if asked == "triton" and obstacle:
-        raise RuntimeError(f"backend 'triton' cannot run: {obstacle}")
     if asked == "auto":
-        return Choice("torch", obstacle) if obstacle else Choice("triton", "fastest on a GPU")
+        return Choice("torch", _why_torch(x.device.type))
+    if asked == "triton" and (obstacle := _obstacle(x.device.type, x.dtype, width or x.shape[-1])):
+        raise RuntimeError(f"backend 'triton' cannot run: {obstacle}")
     return Choice(cast("Backend", asked), "asked for")
+
+
+def _why_torch(device: str) -> str:
+    return NOT_AUTOMATIC if device == "cuda" else f"the tokens are on {device}, Triton needs a GPU"
 
 
 def _obstacle(device: str, dtype: torch.dtype, width: int) -> str:
@@ -92,7 +98,7 @@ def describe(device: str = "auto") -> str:
     """One sentence: which backend runs on a device ("cpu", "cuda", "auto" for the best), and why."""
     kind = ("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else torch.device(device).type
     asked = os.environ.get(ENVIRONMENT, "auto")
-    if asked not in ("auto", "triton"):
-        return f"{asked} on {kind}: asked for by {ENVIRONMENT}"
-    obstacle = _obstacle(kind, torch.float32, 1)
-    return f"torch on {kind}: {obstacle}" if obstacle else f"triton on {kind}: fastest on a GPU"
+    if asked == "auto":
+        return f"torch on {kind}: {_why_torch(kind)}"
+    obstacle = _obstacle(kind, torch.float32, 1) if asked == "triton" else ""
+    return f"{asked} on {kind}: {f'cannot run, {obstacle}' if obstacle else f'asked for by {ENVIRONMENT}'}"

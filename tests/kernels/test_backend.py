@@ -19,6 +19,12 @@ def test_a_cpu_takes_the_torch_form_and_says_why() -> None:
     assert backend.describe("cpu").startswith("torch on cpu")
 
 
+def test_a_gpu_takes_triton_only_when_asked() -> None:
+    gpu_tokens = torch.zeros(1, 4, 2, 8, device="meta")
+    assert backend.select("auto", gpu_tokens).name == "torch"
+    assert "XLSTM_KERNELS_BACKEND=triton" in backend.describe("cuda")
+
+
 def test_the_environment_takes_the_place_of_auto(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(backend.ENVIRONMENT, "dense")
     assert backend.select("auto", torch.zeros(1, 4, 2, 8)).name == "dense"

@@ -24,7 +24,7 @@ FLOORS = {
     "hist_pink_he": 0.45,
     "brightfield_gray": 0.55,
 }
-"""F1 at IoU .5 that an image of each kind must reach; far above what Otsu's threshold with a watershed does."""
+"""F1 at IoU .5 that an image of each kind must reach, far above Otsu's threshold with a watershed."""
 
 
 @pytest.fixture(scope="module")
