@@ -131,11 +131,11 @@ class DoubleConvolution(nn.Module):
         return leaky_relu(self.norm2(self.conv2(x)), NEGATIVE_SLOPE, inplace=True)
 
 
-def plain_unet_spec(spec: ModelSpec, *, multiple: int = 4) -> ModelSpec:
+def plain_unet_spec(spec: ModelSpec, *, multiple: int = 8) -> ModelSpec:
     """Return a model whose `PlainUNet` costs about as many multiplications as the model's own network.
 
-    All widths are scaled by one factor and rounded to a multiple of ``multiple``; what ViL layers cost is
-    left out of the count.
+    All widths are scaled by one factor and rounded to a multiple of ``multiple`` (odd widths take several
+    times longer on CPUs); what ViL layers cost is left out of the count.
     """
     aim = convolution_flops(Network, _without_mixer(spec))
     first = (aim / convolution_flops(PlainUNet, spec)) ** 0.5

@@ -18,7 +18,7 @@ MAX_SIDE = 2048
 """Of an image that would become larger the middle is taken."""
 EMPTY_SIDES = (64, 256)
 """Smallest and largest side of a crop of background."""
-_MARGIN = 4
+_MARGIN = 10
 
 
 @dataclass(frozen=True)
@@ -93,7 +93,7 @@ def rescaled(sample: Sample, factor: float) -> Sample:
 def empty_crops(samples: Sequence[Sample]) -> Iterator[tuple[str, Image]]:
     """Yield the largest square without any labelled object of each image, with the image's modality.
 
-    Squares stay 4 pixels away from objects; images where none of 64 pixels fits are left out.
+    Squares stay 10 pixels away from objects, out of their halos; images where none of 64 pixels fits are left out.
     """
     from scipy import ndimage
 
