@@ -93,7 +93,7 @@ def rescaled(sample: Sample, factor: float) -> Sample:
 def empty_crops(samples: Sequence[Sample]) -> Iterator[tuple[str, Image]]:
     """Yield the largest square without any labelled object of each image, with the image's modality.
 
-    Squares stay 10 pixels away from objects, out of their halos; images where none of 64 pixels fits are left out.
+    Squares stay 10 pixels away from objects, out of their halos; images where no 64 pixels fit are left out.
     """
     from scipy import ndimage
 

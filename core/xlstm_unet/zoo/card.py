@@ -54,7 +54,7 @@ def model_card(spec: ModelSpec, facts: CardFacts) -> str:
         f"# {spec.name}\n\n{spec.description or 'A segmentation model.'}",
         _what_it_takes(spec),
         f"## Use\n\n```\nxlstm-unet segment IMAGES --model {spec.name} --output results\n```\n\n"
-        f"```python\nimport xlstm_unet as xu\n\nlabels = xu.load({spec.name!r})(image).labels\n```",
+        f'```python\nimport xlstm_unet as xu\n\nlabels = xu.load("{spec.name}")(image).labels\n```',
         f"## Training data\n\n{facts.data}\n\nLicence: {facts.licence} (see LICENSE).",
         _scores(facts),
         _bullets("Limits", (*facts.limits, "Not a medical device: not for diagnosis or treatment.")),
