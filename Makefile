@@ -26,7 +26,7 @@ demo: $(VENV)/.package
 CORE_TESTS := --ignore=tests/plugin -p no:napari -p no:xvfb -p no:pytest-qt
 PLUGIN_TESTS := tests/plugin -n 0
 
-test: lint $(VENV)/.triton $(VENV)/.napari
+test: lint $(VENV)/.triton
 	$(PYTEST) -m "not slow" $(CORE_TESTS)
 	$(PYTEST) -m "not slow" $(PLUGIN_TESTS)
 
@@ -34,7 +34,7 @@ test-all: test
 	$(PYTEST) -m slow $(CORE_TESTS)
 	$(PYTEST) -m slow $(PLUGIN_TESTS)
 
-lint: $(VENV)/.test
+lint: $(VENV)/.napari
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy

@@ -26,8 +26,8 @@ Models are trained over scales of 0.5 to 2 around a spread of diameters: nearer,
 _OTHER_SCALES = (0.5, 2.0, 0.25)
 _FEWEST = 3
 """Objects needed for a median that means something."""
-_LEAST_SURENESS = 0.7
-"""Below it, what is found at another scale is enlarged noise: real objects reach .8 or more, noise .55."""
+_LEAST_SURENESS = 0.75
+"""Below it, what is found at another scale is enlarged noise: real objects reach .8, noise .7 at most."""
 _LEAST_SIDE = 16
 """Pixels below which a shrunken tile shows nothing."""
 
