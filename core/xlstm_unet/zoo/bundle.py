@@ -280,8 +280,6 @@ def _check_bounds(path: Path, spec: ModelSpec) -> None:
     network = spec.network
     bounds: dict[str, tuple[Any, int]] = {
         "network.features": (network.features, _MAX_FEATURES),
-        "network.encoder_blocks": (network.encoder_blocks, _MAX_BLOCKS),
-        "network.decoder_blocks": (network.decoder_blocks, _MAX_BLOCKS),
         "network.kernels": (sum(network.kernels, ()), _MAX_KERNEL),
         "network.strides": (sum(network.strides, ()), _MAX_KERNEL),
         "patch_size": (spec.patch_size, _MAX_PATCH),
