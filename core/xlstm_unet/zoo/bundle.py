@@ -32,7 +32,7 @@ SPEC, WEIGHTS, CARD, LICENCE, REPLAY = "model.json", "model.safetensors", "READM
 MAX_TEXT_BYTES = 2**20
 MAX_REPLAY_BYTES = 10**6
 _OTHER_WEIGHTS = {".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth", ".safetensors"}
-_MAX_FEATURES, _MAX_BLOCKS, _MAX_KERNEL, _MAX_PATCH = 8192, 64, 31, 8192
+_MAX_FEATURES, _MAX_KERNEL, _MAX_PATCH = 8192, 31, 8192
 
 
 @dataclass(frozen=True)
