@@ -28,7 +28,7 @@ from xlstm_unet.segment.blocks import BlockRegions, Contacts, Slices, find_regio
 
 STAGE = "decoding"
 
-_BLOCK = {2: 1024, 3: 96}
+_BLOCK = {2: 512, 3: 64}
 _POLL = 20_000
 
 
