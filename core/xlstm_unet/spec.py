@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Final, Literal, Self
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-FORMAT_VERSION: Final = 1
+FORMAT_VERSION: Final = 2
 """Version of ``model.json``; a reader accepts its own version and older ones."""
+
+_SINCE_2 = ("regions", "pipeline", "orientation", "transpose", "mirror_axes", "folds")
+"""Fields that version 1 did not have; a version 1 file with one of them is no version 1 file."""
 
 Positive = Annotated[int, Field(ge=1)]
 Blocks = Annotated[int, Field(ge=1, le=64)]
@@ -68,6 +71,16 @@ class Label(_Model):
     """Coded meaning, as 3D Slicer writes terminology entries; empty when there is none."""
 
 
+class Region(_Model):
+    """Labels that the network predicts together, as one output of their own (a whole tumour, for example)."""
+
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    values: Annotated[tuple[Positive, ...], Field(min_length=1)]
+    """Labels that it is made of."""
+    paint: Positive
+    """Label that its voxels get; regions are painted in their order, later ones over earlier ones."""
+
+
 class Normalisation(_Model):
     """How intensities become network input."""
 
@@ -80,6 +93,14 @@ class Normalisation(_Model):
     """Mean subtracted by ``ct``."""
     std: Annotated[float, Field(gt=0)] = 1.0
     """Standard deviation divided by in ``ct``."""
+    masked: bool = False
+    """``zscore``: mean and standard deviation of the voxels that are not background zeros; these stay 0."""
+
+    @model_validator(mode="after")
+    def _mask_fits(self) -> Self:
+        if self.masked and self.scheme != "zscore":
+            raise ValueError(f"masked is true with scheme {self.scheme}, expected zscore")
+        return self
 
 
 class Decoding(_Model):
@@ -107,7 +128,7 @@ class FieldOfView(_Model):
 class ModelSpec(_Model):
     """Everything needed to rebuild a network and to prepare its input and decode its output."""
 
-    format_version: Literal[1] = FORMAT_VERSION
+    format_version: Literal[2] = FORMAT_VERSION
     name: Name
     description: str = ""
     dimension: Literal[2, 3]
@@ -118,23 +139,51 @@ class ModelSpec(_Model):
     """A single-channel image is repeated over the input channels (models for gray or RGB)."""
     task: Literal["instances", "classes"]
     labels: Annotated[tuple[Label, ...], Field(min_length=1, max_length=1000)]
+    regions: Annotated[tuple[Region, ...], Field(max_length=1000)] = ()
+    """Where outputs are not single labels: the outputs, each a probability of its own (classes only)."""
     network: NetworkSpec
+    folds: Annotated[int, Field(ge=1, le=10)] = 1
+    """Networks of the same shape, trained on other folds, whose logits are averaged."""
     normalisation: Annotated[tuple[Normalisation, ...], Field(min_length=1)]
     """One entry for all channels together, or one a channel."""
+    pipeline: Literal["own", "nnunet"] = "own"
+    """How images are prepared and tiles joined; ``nnunet`` exactly as nnU-Net 2 does it."""
+    orientation: Annotated[str, Field(pattern="^[LRAPSI]{3}$")] | None = None
+    """Where the array axes of a volume (Z, Y, X) point, such as SAR; None takes volumes as stored."""
+    transpose: tuple[int, int, int] = (0, 1, 2)
+    """Array axes of a volume (Z, Y, X) in the order that the network takes; planes lie across the first."""
     patch_size: tuple[Positive, ...]
-    """Spatial size the network was trained on, and the tile to start from, in voxels."""
+    """Spatial size the network was trained on, and the tile to start from, in voxels, axes of the network."""
     spacing: tuple[Annotated[float, Field(gt=0)], ...] | None = None
-    """Voxel size to resample to, in ``spacing_unit``, axis order of the array."""
+    """Voxel size to resample to, in ``spacing_unit``, axes of the network."""
     spacing_unit: Literal["mm", "µm"] | None = None
     object_diameter: Annotated[float, Field(gt=0)] | None = None
     """Typical object diameter in pixels at the model's scale (instances only)."""
+    mirror_axes: tuple[int, ...] | None = None
+    """Axes of the network along which mirrored copies may be averaged; None for all."""
     decoding: Decoding = Decoding()
     field_of_view: FieldOfView | None = None
 
     @property
     def output_channels(self) -> int:
-        """Channels of the head: 3 classes and a distance for instances, background and labels for classes."""
-        return 4 if self.task == "instances" else 1 + len(self.labels)
+        """Channels of the head.
+
+        Instances: three classes and a distance; classes: background and labels, or the regions.
+        """
+        if self.task == "instances":
+            return 4
+        return len(self.regions) or 1 + len(self.labels)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_older(cls, fields: Any) -> Any:
+        """Take what version 1 wrote: the fields that came later have their defaults."""
+        if not isinstance(fields, dict) or fields.get("format_version") != 1:
+            return fields
+        for field in _SINCE_2:
+            if field in fields:
+                raise ValueError(f"{field} is a field of format version 2, format_version is 1")
+        return fields | {"format_version": FORMAT_VERSION}
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -161,4 +210,29 @@ class ModelSpec(_Model):
         values = [label.value for label in self.labels]
         if values != list(range(1, len(values) + 1)):
             raise ValueError(f"label values are {values}, expected 1 to {len(values)} in order")
+        self._check_axes()
+        self._check_regions()
         return self
+
+    def _check_axes(self) -> None:
+        if sorted(self.transpose) != [0, 1, 2]:
+            raise ValueError(f"transpose is {self.transpose}, expected the axes 0, 1 and 2 in some order")
+        mirrored = self.mirror_axes or ()
+        if len(set(mirrored)) != len(mirrored) or not set(mirrored) <= set(range(self.dimension)):
+            raise ValueError(f"mirror_axes is {mirrored}, expected some of 0 to {self.dimension - 1}")
+        if self.orientation is not None and any(
+            len(set(pair) & set(self.orientation)) != 1 for pair in ("LR", "AP", "SI")
+        ):
+            raise ValueError(
+                f"orientation is {self.orientation}, expected one of L and R, one of A and P, one of S and I"
+            )
+
+    def _check_regions(self) -> None:
+        if self.regions and self.task != "classes":
+            raise ValueError(f"regions are given for the task {self.task}, expected classes")
+        for region in self.regions:
+            if max(*region.values, region.paint) > len(self.labels):
+                raise ValueError(
+                    f"region {region.name} holds or paints {max(*region.values, region.paint)}, "
+                    f"expected labels from 1 to {len(self.labels)}"
+                )

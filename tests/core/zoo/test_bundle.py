@@ -111,7 +111,7 @@ SPEC_DAMAGE: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "unknown field inside": (lambda f: f["network"].update(surprise=1), "network.surprise: Extra inputs"),
     "missing field": (lambda f: f.pop("task"), "task: Field required"),
     "wrong value": (lambda f: f.update(task="poetry"), "task: .*found 'poetry'"),
-    "newer format": (lambda f: f.update(format_version=2), "format_version is 2, this program reads up to 1"),
+    "newer format": (lambda f: f.update(format_version=3), "format_version is 3, this program reads up to 2"),
     "format no number": (lambda f: f.update(format_version="1"), "format_version is '1'"),
     "no format": (lambda f: f.pop("format_version"), "format_version is None"),
     "name with path": (lambda f: f.update(name="../../etc"), "name: "),
