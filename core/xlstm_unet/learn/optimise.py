@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cache
 from typing import Any
 
 import torch
@@ -96,6 +97,19 @@ class BatchSource:
         return image, Targets(classes, distance)
 
 
+@cache
+def training_dtype(device: torch.device) -> torch.dtype:
+    """Return the dtype that a network trains fastest in under autocast.
+
+    As `compute_dtype`, and bfloat16 also on CPUs that multiply it without AMX (AVX-512 BF16): they gain
+    nothing in inference, where the layout is another, but a third to a half of a training step.
+    """
+    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
+    if device.type == "cpu" and capabilities.get("avx512_bf16"):
+        return torch.bfloat16
+    return compute_dtype(device)
+
+
 class Optimisation:
     """Network, optimiser and averaged weights of a training.
 
@@ -111,7 +125,7 @@ class Optimisation:
         self.network = network
         self.config = config
         self.device = next(network.parameters()).device
-        self._dtype = compute_dtype(self.device)
+        self._dtype = training_dtype(self.device)
         settings = config.optimiser
         decayed = [p for p in network.parameters() if p.ndim > 1]
         others = [p for p in network.parameters() if p.ndim <= 1]
