@@ -1,0 +1,35 @@
+"""How fine-tuning is done: the defaults, and what a study varies."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+
+
+class FineTuneOptions(BaseModel):
+    """Settings of `finetune`; the defaults are what users get."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+    replay_share: Annotated[float, Field(ge=0, lt=1)] = 0.25
+    """Share of a batch that comes from the replay pack; 0: no replay."""
+    untouched: Literal["ignore", "background"] = "ignore"
+    """What untouched voxels count as; ``background`` is the usual mistake, for comparison."""
+    trained: Literal["auto", "all", "decoder", "norms"] = "auto"
+    """Which parameters learn; ``auto``: all of a small network, else decoder, norms and head."""
+    start: Literal["root", "scratch"] = "root"
+    """Weights to start from; ``scratch``: new ones."""
+    distillation: Annotated[float, Field(ge=0)] = 0.0
+    """Weight of staying near the root's output on untouched voxels."""
+    hold_out: Annotated[float, Field(ge=0, le=0.5)] = 0.2
+    """Share of the corrected objects kept back to judge by, where there are enough of them."""
+    learning_rate: Annotated[float, Field(gt=0)] = 6e-4
+    warmup: Annotated[int, Field(ge=0)] = 10
+    batch: Annotated[int, Field(ge=1, le=256)] = 4
+    """Crops in a step."""
+    crop: Annotated[int, Field(ge=16, le=1024)] | None = None
+    """Side of a crop at the model's scale; None: by the model's patch size."""
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
