@@ -8,6 +8,7 @@ from xlstm_unet.images.overlay import draw_overlay, write_overlay
 from xlstm_unet.images.prepare import Normaliser, channels_first, fit_normalisation, normalise
 from xlstm_unet.images.read import SUFFIXES, image_stem, image_suffix, list_images, read_image
 from xlstm_unet.images.resampling import resample
+from xlstm_unet.images.volumes import resample_volume
 
 __all__ = [
     "SUFFIXES",
@@ -24,6 +25,7 @@ __all__ = [
     "read_image",
     "read_labels",
     "resample",
+    "resample_volume",
     "write_labels",
     "write_overlay",
 ]

@@ -68,7 +68,7 @@ def resample(
     if order == 0:
         for i in shrinking_first:
             if new[i] != old[i]:
-                array = np.take(array, _nearest(old[i], new[i]), axis=first + i)
+                array = np.take(array, nearest(old[i], new[i]), axis=first + i)
         return array
     result = np.asarray(array, dtype=np.float32)
     for i in shrinking_first:
@@ -77,7 +77,8 @@ def resample(
     return result
 
 
-def _nearest(old: int, new: int) -> NDArray[np.intp]:
+def nearest(old: int, new: int) -> NDArray[np.intp]:
+    """Return which of ``old`` pixels each of ``new`` takes its value from."""
     centres = (np.arange(new) + 0.5) * (old / new)
     return np.minimum(centres.astype(np.intp), old - 1)
 
