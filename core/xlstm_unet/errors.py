@@ -92,3 +92,39 @@ class CancelledError(XLSTMUNetError):
 
     def __init__(self, message: str = "Cancelled.", hint: str = "") -> None:
         super().__init__(message, hint)
+
+
+class HubError(XLSTMUNetError):
+    """The Hub, or what came from it, cannot be used."""
+
+    code = "hub"
+
+
+class HubOfflineError(HubError):
+    """There is no way to the Hub, and the model is not on this machine."""
+
+    code = "hub-offline"
+
+
+class HubMissingError(HubError):
+    """No such repository or revision, or none that this user may see."""
+
+    code = "hub-missing"
+
+
+class HubGatedError(HubError):
+    """A repository whose terms have to be accepted first."""
+
+    code = "hub-gated"
+
+
+class HubDamagedError(HubError):
+    """What came is not what the Hub announced; it was thrown away."""
+
+    code = "hub-damaged"
+
+
+class TooLargeError(HubError):
+    """More than may be fetched without asking."""
+
+    code = "too-large"

@@ -6,19 +6,15 @@ A bundle is a folder with ``model.json`` (`ModelSpec`), ``model.safetensors``, `
 
 from __future__ import annotations
 
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from xlstm_unet.errors import BundleError, ModelError, OutputError
+from xlstm_unet.errors import BundleError, ModelError
 from xlstm_unet.spec import FORMAT_VERSION, ModelSpec
+from xlstm_unet.zoo.place import atomic_folder, mend
 from xlstm_unet.zoo.untrusted import check_plain_file, parse_json_object, read_plain_file, read_text
 
 if TYPE_CHECKING:
@@ -115,6 +111,8 @@ def read_spec(folder: Path) -> ModelSpec:
         If the folder is no bundle or the file is not a specification that this version reads.
     """
     if not folder.is_dir():
+        mend(folder.parent)
+    if not folder.is_dir():
         raise BundleError(f"{folder} is not a folder.", "A model is a folder with model.json.")
     _refuse_other_weights(folder)
     path = folder / SPEC
@@ -185,8 +183,7 @@ def write_bundle(
     from xlstm_unet.zoo.weights import write_weights
 
     folder = Path(folder).absolute()
-    check_replaceable(folder)
-    with _atomic_folder(folder) as partial:
+    with atomic_folder(folder, lambda: check_replaceable(folder)) as partial:
         (partial / SPEC).write_text(spec.model_dump_json(indent=2) + "\n", encoding="utf-8")
         write_weights(partial / WEIGHTS, network.state_dict(), dtype)
         (partial / CARD).write_text(card, encoding="utf-8")
@@ -214,57 +211,6 @@ def _empty_network(spec: ModelSpec) -> Network:
 
     with torch.device("meta"):
         return build_network(spec)
-
-
-@contextmanager
-def _atomic_folder(folder: Path) -> Iterator[Path]:
-    try:
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
-    except OSError as error:
-        raise OutputError(
-            f"Cannot write to {folder.parent}: {error.strerror}.", "Choose another folder."
-        ) from error
-    try:
-        partial.chmod(0o755)
-        yield partial
-        for path in (*partial.iterdir(), partial):
-            _sync(path)
-        _put_in_place(partial, folder)
-        _sync(folder.parent)
-    except OSError as error:
-        raise OutputError(
-            f"Could not write {folder}: {error.strerror or error}.",
-            "Free some space or choose another folder.",
-        ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)
-
-
-def _put_in_place(partial: Path, folder: Path) -> None:
-    if not folder.exists():
-        partial.rename(folder)
-        return
-    retired = Path(tempfile.mkdtemp(dir=folder.parent, prefix=".partial-"))
-    try:
-        folder.rename(retired / folder.name)
-        try:
-            partial.rename(folder)
-        except BaseException:
-            (retired / folder.name).rename(folder)
-            raise
-    finally:
-        shutil.rmtree(retired, ignore_errors=True)
-
-
-def _sync(path: Path) -> None:
-    if os.name == "nt" and path.is_dir():
-        return
-    handle = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _refuse_other_weights(folder: Path) -> None:
