@@ -14,6 +14,7 @@ from torch import Tensor
 
 from xlstm_unet.errors import DatasetError, ImageError
 from xlstm_unet.images import channels_first, normalise
+from xlstm_unet.learn.background import background_window
 from xlstm_unet.learn.dataset import Sample
 from xlstm_unet.learn.targets import instance_targets, object_diameters
 from xlstm_unet.progress import Cancel, check_cancelled
@@ -82,6 +83,7 @@ class Bank:
         self.device = device
         self.channels = spec.input_channels
         values, labels, shapes, anchors, diameters, gray = [], [], [], [], [], []
+        windows = []
         for sample in samples:
             check_cancelled(cancel)
             image, truth = network_input(sample, spec), sample.labels
@@ -95,6 +97,7 @@ class Bank:
             anchors.append(_anchors(truth, instances=spec.task == "instances"))
             diameters.append(float(np.median(sizes)) if sizes.size else float("nan"))
             gray.append(bool((image[1:] == image[0]).all()))
+            windows.append(background_window(truth))
         self.values = torch.cat(values).to(device)
         self.labels = torch.cat(labels).to(device)
         self.shapes = torch.tensor(shapes)
@@ -105,6 +108,8 @@ class Bank:
         """Median object diameter of each image in pixels; NaN where there is none."""
         self.gray = torch.tensor(gray)
         """Whether all channels of an image are equal."""
+        self.windows = torch.from_numpy(np.stack(windows))
+        """Largest square without objects of each image, (n, axes + 1), on the CPU (see `background_window`)."""
         pixels = self.shapes.prod(dim=1)
         self._starts = (torch.cumsum(pixels, 0) - pixels).to(device)
         self._shapes = self.shapes.to(device)

@@ -45,6 +45,10 @@ class Sampling(_Part):
     """0: every image counts the same; 1: every modality does; 0.5: by the square root of its images."""
     empty: Probability = 0.03
     """Share of crops replaced by noise without any object."""
+    background: Probability = 0.0
+    """Share of crops that show the background of an image alone, normalised by themselves."""
+    alone: Probability = 0.0
+    """Share of the other crops that are normalised by themselves, as images of that size would be."""
 
 
 class Geometry(_Part):

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from xlstm_unet.learn.augment import draw_warps
+from xlstm_unet.learn.background import fold_into_windows, normalise_alone
 from xlstm_unet.learn.bank import Bank, crop_batch, send
 from xlstm_unet.learn.config import TrainConfig
 from xlstm_unet.learn.intensity import change_intensity, empty_patches
@@ -84,8 +85,12 @@ class BatchSource:
         self._noise.manual_seed(int(torch.randint(2**31, (), generator=generator)))
         warps = draw_warps(self.bank, chosen, crop.size, config, generator)
         coordinates = warps.coordinates(crop.size, self.bank.device)
+        windows = self._windows(chosen)
+        if windows.any():
+            coordinates = fold_into_windows(coordinates, send(windows, self.bank.device))
         crops = self.bank.take(send(chosen, self.bank.device), coordinates)
         image, labels, distance = crops.image, crops.labels, crops.distance
+        image = self._normalised_alone(image, windows)
         empty = torch.rand(batch, generator=generator) < config.sampling.empty
         if empty.any():
             filled = send(~empty, image.device).view(-1, *([1] * len(crop.size)))
@@ -95,6 +100,24 @@ class BatchSource:
         image = change_intensity(image, self.bank.gray[chosen], config.intensity, generator, self._noise)
         classes = labels if distance is None else instance_classes(labels)
         return image, Targets(classes, distance)
+
+    def _windows(self, chosen: Tensor) -> Tensor:
+        """Background windows of the crops that are to show one; zeros for the others."""
+        share = self.config.sampling.background
+        if not share:
+            return torch.zeros_like(self.bank.windows[chosen])
+        picked = torch.rand(len(chosen), generator=self.generator) < share
+        return self.bank.windows[chosen] * picked[:, None]
+
+    def _normalised_alone(self, image: Tensor, windows: Tensor) -> Tensor:
+        """Normalise crops of background, and a share of the others, by themselves."""
+        share, schemes = self.config.sampling.alone, self.config.model.normalisation
+        alone = windows[:, -1] > 0
+        if share:
+            alone = alone | (torch.rand(len(alone), generator=self.generator) < share)
+        if schemes[0].scheme != "percentile" or len(schemes) > 1:
+            return image
+        return normalise_alone(image, alone, schemes[0].low, schemes[0].high)
 
 
 @cache

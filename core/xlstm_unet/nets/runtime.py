@@ -46,13 +46,13 @@ def best_device(name: str | torch.device | None = "auto") -> torch.device:
 
 @cache
 def compute_dtype(device: torch.device) -> torch.dtype:
-    """Return the dtype that convolutions are fastest in: bfloat16 on most GPUs and on CPUs with AMX."""
+    """Return the dtype that convolutions are fastest in: bfloat16 on most GPUs and CPUs that compute in it."""
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     elif device.type == "cpu":
-        # Older versions of torch cannot tell; without AMX bfloat16 is emulated and slower.
+        # Older versions of torch cannot tell; without such instructions bfloat16 is emulated and slower.
         capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()
-        fast = bool(capabilities.get("amx_bf16"))
+        fast = bool(capabilities.get("amx_bf16") or capabilities.get("avx512_bf16"))
     else:
         fast = False
     return torch.bfloat16 if fast else torch.float32
