@@ -79,6 +79,30 @@ class DeviceError(XLSTMUNetError):
     code = "device"
 
 
+class CorrectionsError(XLSTMUNetError):
+    """Corrections that do not fit their image or model, or that hold nothing to learn."""
+
+    code = "corrections"
+
+
+class ImageChangedError(CorrectionsError):
+    """Corrections of an image whose pixels are others now."""
+
+    code = "image-changed"
+
+
+class VersionNotFoundError(XLSTMUNetError):
+    """No such version of a fine-tuned model."""
+
+    code = "version-not-found"
+
+
+class GuardError(XLSTMUNetError):
+    """A fine-tuned version that forgot too much to be kept without force."""
+
+    code = "guard"
+
+
 class OutputError(XLSTMUNetError):
     """A result that could not be written."""
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from xlstm_unet.errors import CancelledError
 
@@ -18,11 +19,14 @@ class Progress:
         What is being done, in a word or two ("network", "decoding").
     done, total
         Steps finished and steps in all, for this stage.
+    values
+        What else there is to say, of types that JSON can hold.
     """
 
     stage: str
     done: int
     total: int
+    values: Mapping[str, Any] = field(default_factory=dict)
 
 
 OnProgress = Callable[[Progress], None]
