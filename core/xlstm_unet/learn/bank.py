@@ -109,7 +109,7 @@ class Bank:
         self.gray = torch.tensor(gray)
         """Whether all channels of an image are equal."""
         self.windows = torch.from_numpy(np.stack(windows))
-        """Largest square without objects of each image, (n, axes + 1), on the CPU (see `background_window`)."""
+        """Largest square without objects of each image, (n, axes + 1); see `background_window`."""
         pixels = self.shapes.prod(dim=1)
         self._starts = (torch.cumsum(pixels, 0) - pixels).to(device)
         self._shapes = self.shapes.to(device)

@@ -46,7 +46,7 @@ def best_device(name: str | torch.device | None = "auto") -> torch.device:
 
 @cache
 def compute_dtype(device: torch.device) -> torch.dtype:
-    """Return the dtype that convolutions are fastest in: bfloat16 on most GPUs and CPUs that compute in it."""
+    """Return the dtype that convolutions are fastest in: bfloat16 on most GPUs, and CPUs that have it."""
     if device.type == "cuda":
         fast = torch.cuda.is_bf16_supported(including_emulation=False)
     elif device.type == "cpu":
