@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from xlstm_unet.images.image import Image, as_image
 from xlstm_unet.images.labels import read_labels, write_labels
+from xlstm_unet.images.orientation import Turn, directions, oriented
 from xlstm_unet.images.overlay import draw_overlay, write_overlay
 from xlstm_unet.images.prepare import Normaliser, channels_first, fit_normalisation, normalise
 from xlstm_unet.images.read import SUFFIXES, image_stem, image_suffix, list_images, read_image
@@ -14,14 +15,17 @@ __all__ = [
     "SUFFIXES",
     "Image",
     "Normaliser",
+    "Turn",
     "as_image",
     "channels_first",
+    "directions",
     "draw_overlay",
     "fit_normalisation",
     "image_stem",
     "image_suffix",
     "list_images",
     "normalise",
+    "oriented",
     "read_image",
     "read_labels",
     "resample",
