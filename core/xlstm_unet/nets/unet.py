@@ -12,7 +12,6 @@ from torch.nn.functional import interpolate, pad
 
 from xlstm_unet.errors import ModelError
 from xlstm_unet.nets.blocks import ResidualBlock, convolution, residual_blocks
-from xlstm_unet.nets.initialise import initialise
 from xlstm_unet.nets.vil import ViLLayer
 from xlstm_unet.spec import ModelSpec
 
@@ -168,39 +167,6 @@ class Network(nn.Module):
                 "Cut the image into tiles of that size.",
             )
         return size
-
-
-def build_network(
-    spec: ModelSpec, *, generator: torch.Generator | None = None, network_type: type[Network] = Network
-) -> Network:
-    """Return the network of a model, initialised for training, on the default device.
-
-    Parameters
-    ----------
-    spec
-        What to build.
-    generator
-        Source of the initial weights; torch's global one without it.
-    network_type
-        Class to build, for networks of other blocks that are compared with this one.
-
-    Raises
-    ------
-    ModelError
-        If the specification cannot be built.
-    """
-    device = torch.get_default_device()
-    with torch.device("meta"):
-        network = network_type(spec)
-    if device.type != "meta":
-        network.to_empty(device=device)
-        initialise(network, generator)
-    return network
-
-
-def count_parameters(network: nn.Module) -> int:
-    """Return the number of weights of a network."""
-    return sum(parameter.numel() for parameter in network.parameters())
 
 
 def pad_to_multiple(x: Tensor, multiple: Size) -> Tensor:
