@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import product
 from math import prod
@@ -57,6 +57,41 @@ class Crops:
     distance: Tensor | None
 
 
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """An image as the network takes it, with what is known of it.
+
+    Parameters
+    ----------
+    image
+        (C, *spatial), float32, normalised.
+    labels
+        (*spatial), int32; sampled at the nearest pixel.
+    distance
+        (*spatial), float32, or None for classes; sampled linearly.
+    anchors
+        Coordinates that crops are placed around, (k, axes), float32, on the CPU.
+    diameter
+        Median object diameter in pixels; NaN where there is none.
+    """
+
+    image: NDArray[np.float32]
+    labels: NDArray[np.int32]
+    distance: NDArray[np.float32] | None
+    anchors: Tensor
+    diameter: float
+
+
+def _prepared(sample: Sample, spec: ModelSpec) -> Prepared:
+    image, truth = network_input(sample, spec), sample.labels
+    anchors = _anchors(truth, instances=spec.task == "instances")
+    if spec.task == "classes":
+        return Prepared(image, truth, None, anchors, float("nan"))
+    sizes = object_diameters(truth)
+    diameter = float(np.median(sizes)) if sizes.size else float("nan")
+    return Prepared(image, truth, instance_targets(truth)[1], anchors, diameter)
+
+
 class Bank:
     """Prepared samples, ready to be sampled at any coordinates.
 
@@ -80,24 +115,33 @@ class Bank:
         *,
         cancel: Cancel | None = None,
     ) -> None:
+        def prepared() -> Iterator[Prepared]:
+            for sample in samples:
+                check_cancelled(cancel)
+                yield _prepared(sample, spec)
+
+        self._hold(prepared(), spec.input_channels, device)
+
+    @classmethod
+    def of(cls, items: Iterable[Prepared], channels: int, device: torch.device) -> Bank:
+        """Make a bank of images that have been prepared already, with ``channels`` channels."""
+        bank = cls.__new__(cls)
+        bank._hold(items, channels, device)
+        return bank
+
+    def _hold(self, items: Iterable[Prepared], channels: int, device: torch.device) -> None:
         self.device = device
-        self.channels = spec.input_channels
-        values, labels, shapes, anchors, diameters, gray = [], [], [], [], [], []
-        windows = []
-        for sample in samples:
-            check_cancelled(cancel)
-            image, truth = network_input(sample, spec), sample.labels
-            layers, sizes = [*image], np.zeros(0)
-            if spec.task == "instances":
-                layers.append(instance_targets(truth)[1])
-                sizes = object_diameters(truth)
+        self.channels = channels
+        values, labels, shapes, anchors, diameters, gray, windows = [], [], [], [], [], [], []
+        for item in items:
+            layers = [*item.image] if item.distance is None else [*item.image, item.distance]
             values.append(torch.from_numpy(np.stack(layers, axis=-1).astype(np.float16)).flatten(0, -2))
-            labels.append(torch.from_numpy(truth).flatten())
-            shapes.append(truth.shape)
-            anchors.append(_anchors(truth, instances=spec.task == "instances"))
-            diameters.append(float(np.median(sizes)) if sizes.size else float("nan"))
-            gray.append(bool((image[1:] == image[0]).all()))
-            windows.append(background_window(truth))
+            labels.append(torch.from_numpy(item.labels).flatten())
+            shapes.append(item.labels.shape)
+            anchors.append(item.anchors)
+            diameters.append(item.diameter)
+            gray.append(bool((item.image[1:] == item.image[0]).all()))
+            windows.append(background_window(item.labels))
         self.values = torch.cat(values).to(device)
         self.labels = torch.cat(labels).to(device)
         self.shapes = torch.tensor(shapes)
