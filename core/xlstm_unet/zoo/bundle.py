@@ -15,7 +15,13 @@ from pydantic import ValidationError
 from xlstm_unet.errors import BundleError, ModelError
 from xlstm_unet.spec import FORMAT_VERSION, ModelSpec
 from xlstm_unet.zoo.place import atomic_folder, mend
-from xlstm_unet.zoo.untrusted import check_plain_file, parse_json_object, read_plain_file, read_text
+from xlstm_unet.zoo.untrusted import (
+    MAX_WEIGHTS_BYTES,
+    check_plain_file,
+    parse_json_object,
+    read_plain_file,
+    read_text,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,6 +33,14 @@ if TYPE_CHECKING:
 SPEC, WEIGHTS, CARD, LICENCE, REPLAY = "model.json", "model.safetensors", "README.md", "LICENSE", "replay.npz"
 MAX_TEXT_BYTES = 2**20
 MAX_REPLAY_BYTES = 10**6
+FILE_LIMITS = {
+    SPEC: MAX_TEXT_BYTES,
+    CARD: MAX_TEXT_BYTES,
+    LICENCE: MAX_TEXT_BYTES,
+    REPLAY: MAX_REPLAY_BYTES,
+    WEIGHTS: MAX_WEIGHTS_BYTES,
+}
+"""All files that a model may have, smallest first, with their largest sizes in bytes."""
 _OTHER_WEIGHTS = {".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth", ".safetensors"}
 _MAX_FEATURES, _MAX_KERNEL, _MAX_PATCH = 8192, 31, 8192
 

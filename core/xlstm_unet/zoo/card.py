@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from xlstm_unet.spec import ModelSpec
+from xlstm_unet.zoo.card_text import FRONT, LEAD, CardText
+
+TAG = "xlstm-unet"
+"""What models of this format are found by on the Hub."""
 
 _CITATION = (
     "Chen T et al., xLSTM-UNet can be an effective 2D & 3D medical image segmentation backbone with "
@@ -36,6 +42,10 @@ class CardFacts:
         One sentence each: what the model cannot do.
     citations
         Papers to cite, besides the network's.
+    lineage
+        One sentence each: which model this one was made from, and how.
+    base_model
+        ``owner/name`` on the Hub of the model that this one was made from; empty where there is none.
     """
 
     data: str
@@ -45,22 +55,30 @@ class CardFacts:
     scores_command: str = ""
     limits: tuple[str, ...] = ()
     citations: tuple[str, ...] = ()
+    lineage: tuple[str, ...] = ()
+    base_model: str = ""
 
 
 def model_card(spec: ModelSpec, facts: CardFacts) -> str:
-    """Return the card as Markdown with YAML front matter."""
-    parts = [
-        _front_matter(spec, facts),
-        f"# {spec.name}\n\n{spec.description or 'A segmentation model.'}",
-        _what_it_takes(spec),
-        f"## Use\n\n```\nxlstm-unet segment IMAGES --model {spec.name} --output results\n```\n\n"
+    """Return the card as Markdown with YAML front matter; see `card_text` for the mark at its end."""
+    return str(card_parts(spec, facts))
+
+
+def card_parts(spec: ModelSpec, facts: CardFacts) -> CardText:
+    """Return the card in its parts."""
+    lead = f"# {spec.name}\n\n{spec.description or 'A segmentation model.'}\n\n{_what_it_takes(spec)}"
+    parts = {
+        FRONT: _front_matter(spec, facts),
+        LEAD: lead,
+        "Use": f"```\nxlstm-unet segment IMAGES --model {spec.name} --output results\n```\n\n"
         f'```python\nimport xlstm_unet as xu\n\nlabels = xu.load("{spec.name}")(image).labels\n```',
-        f"## Training data\n\n{facts.data}\n\nLicence: {facts.licence} (see LICENSE).",
-        _scores(facts),
-        _bullets("Limits", (*facts.limits, "Not a medical device: not for diagnosis or treatment.")),
-        _bullets("Please cite", (_CITATION, *facts.citations)),
-    ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+        "Training data": f"{facts.data}\n\nLicence: {facts.licence} (see LICENSE).",
+        "Scores": _scores(facts),
+        "Lineage": _bullets(facts.lineage),
+        "Limits": _bullets((*facts.limits, "Not a medical device: not for diagnosis or treatment.")),
+        "Please cite": _bullets((_CITATION, *facts.citations)),
+    }
+    return CardText.written({name: text for name, text in parts.items() if text})
 
 
 def known_licence(text: str) -> str:
@@ -70,15 +88,34 @@ def known_licence(text: str) -> str:
 
 
 def _front_matter(spec: ModelSpec, facts: CardFacts) -> str:
-    fields = {
+    fields: dict[str, Any] = {
         "license": facts.licence,
         "library_name": "xlstm-unet",
         "pipeline_tag": "image-segmentation",
-        "tags": ["xlstm-unet", "image-segmentation", f"{spec.dimension}d", f"{spec.task}"],
+        "tags": [TAG, "image-segmentation", f"{spec.dimension}d", f"{spec.task}"],
     }
+    if facts.base_model:
+        fields["base_model"] = facts.base_model
+    if facts.scores:
+        fields["model-index"] = [{"name": spec.name, "results": [_hub_result(facts)]}]
     # JSON values are YAML values.
-    lines = [f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in fields.items()]
-    return "\n".join(("---", *lines, "---"))
+    return "\n".join(f"{name}: {json.dumps(value, ensure_ascii=False)}" for name, value in fields.items())
+
+
+def _hub_result(facts: CardFacts) -> dict[str, Any]:
+    """Scores in the form that the Hub shows beside a model."""
+    return {
+        "task": {"type": "image-segmentation"},
+        "dataset": {"type": "other", "name": facts.scores_on or "see the card"},
+        "metrics": [
+            {
+                "type": re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_"),
+                "name": name,
+                "value": round(value, 4),
+            }
+            for name, value in facts.scores.items()
+        ],
+    }
 
 
 def _what_it_takes(spec: ModelSpec) -> str:
@@ -110,8 +147,8 @@ def _scores(facts: CardFacts) -> str:
         text = f"Measured on {facts.scores_on}.\n\n{text}"
     if facts.scores_command:
         text += f"\n\n```\n{facts.scores_command}\n```"
-    return f"## Scores\n\n{text}"
+    return text
 
 
-def _bullets(title: str, lines: tuple[str, ...]) -> str:
-    return f"## {title}\n\n" + "\n".join(f"- {line}" for line in lines)
+def _bullets(lines: tuple[str, ...]) -> str:
+    return "\n".join(f"- {line}" for line in lines)

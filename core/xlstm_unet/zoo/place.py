@@ -57,7 +57,8 @@ def locked(home: Path) -> Iterator[None]:
         lock.acquire()
     except Timeout:
         raise OutputError(
-            f"Another process is writing to {home} and does not end.", "Wait for it, or end it; then try again."
+            f"Another process is writing to {home} and does not end.",
+            "Wait for it, or end it.",
         ) from None
     except OSError:
         yield

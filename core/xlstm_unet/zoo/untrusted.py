@@ -9,6 +9,9 @@ from typing import Any, NoReturn
 
 from xlstm_unet.errors import BundleError
 
+MAX_WEIGHTS_BYTES = 4 * 2**30
+"""Largest file of weights."""
+
 
 def check_plain_file(path: Path, limit: int) -> int:
     """Return the size of ``path`` in bytes if it is a plain file of at most ``limit`` bytes.
@@ -58,6 +61,11 @@ def read_text(path: Path, limit: int) -> str:
         raise BundleError(f"{path} is not UTF-8 text (byte {error.start}).") from error
 
 
+def printable(text: str) -> str:
+    """Return text from elsewhere without what a terminal would obey."""
+    return "".join(c if c.isprintable() or c in "\n\t" else "\N{REPLACEMENT CHARACTER}" for c in text)
+
+
 def parse_json_object(content: bytes, source: str) -> dict[str, Any]:
     """Return the JSON object in ``content``; ``source`` names it in errors.
 
@@ -70,6 +78,7 @@ def parse_json_object(content: bytes, source: str) -> dict[str, Any]:
     """
     try:
         value = json.loads(content.decode("utf-8"), object_pairs_hook=_unique, parse_constant=_refuse)
+        json.dumps(value, ensure_ascii=False).encode("utf-8")  # refuses halves of surrogate pairs
     except (ValueError, RecursionError) as error:
         raise BundleError(f"{source} is not valid JSON: {error}.") from error
     if not isinstance(value, dict):

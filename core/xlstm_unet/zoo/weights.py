@@ -14,12 +14,11 @@ from safetensors.torch import save as format_safetensors
 from torch import Tensor
 
 from xlstm_unet.errors import BundleError
-from xlstm_unet.zoo.untrusted import check_plain_file, parse_json_object
+from xlstm_unet.zoo.untrusted import MAX_WEIGHTS_BYTES, check_plain_file, parse_json_object
 
 StoredType = Literal["float16", "float32"]
 Shapes = Mapping[str, tuple[int, ...]]
 
-MAX_WEIGHTS_BYTES = 4 * 2**30
 MAX_HEADER_BYTES = 8 * 2**20
 _ITEM_BYTES = {"F16": 2, "BF16": 2, "F32": 4}
 
