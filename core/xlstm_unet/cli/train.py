@@ -54,7 +54,13 @@ def train(
         folder = run_folder / settings.model.name
         check_replaceable(folder)
         with progress_bar() as show:
-            data = open_dataset(dataset, splits=("train", "val"), on_progress=show, cancel=cancel)
+            data = open_dataset(
+                dataset,
+                splits=("train", "val"),
+                channels=settings.model.channel_names,
+                on_progress=show,
+                cancel=cancel,
+            )
             result = run(
                 settings,
                 data,

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,15 +12,15 @@ from numpy.typing import NDArray
 
 from xlstm_unet.errors import DatasetError, ImageError
 from xlstm_unet.images import Image, read_image, read_labels
+from xlstm_unet.learn.described import IGNORED, Description, read_description
+from xlstm_unet.learn.layouts import SPLITS, Row, list_rows
 from xlstm_unet.learn.sources import Source
 from xlstm_unet.progress import Cancel, OnProgress, Progress, check_cancelled
 
-SPLITS = ("train", "val", "test")
 MAX_BYTES = 8 << 30
 """Most bytes of decoded images and labels kept in memory."""
-VALIDATION_FRACTION = 0.15
-"""Share of the groups taken for validation where a data set names none."""
-_GROUP_COLUMNS = ("group", "subject_group", "subject")
+_SAME_GRID = 1e-3
+"""Difference of affines, in mm or pixels, that rounding explains."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +40,7 @@ class Sample:
     image
         The image as read.
     labels
-        int32, on the spatial axes of the image; 0 is background.
+        int32, on the spatial axes of the image; 0 is background, -1 what carries no truth.
     """
 
     id: str
@@ -54,11 +53,15 @@ class Sample:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Samples in memory, with what was decided while reading them (``notes``)."""
+    """Samples in memory, with what was decided while reading them (``notes``).
+
+    ``description`` is what ``dataset.json`` says, where the data set has one.
+    """
 
     name: str
     samples: tuple[Sample, ...]
     notes: tuple[str, ...] = ()
+    description: Description | None = None
 
     def split(self, name: str) -> tuple[Sample, ...]:
         """Samples of one split, in order of id."""
@@ -74,30 +77,23 @@ class Dataset:
         return digest.hexdigest()
 
 
-@dataclass(frozen=True)
-class _Row:
-    id: str
-    split: str
-    group: str
-    modality: str
-    spacing_um: float | None
-    where: Path
-
-
 def open_dataset(
     folder: Path | str,
     *,
     splits: Collection[str] = SPLITS,
+    channels: Sequence[str] = (),
     on_progress: OnProgress | None = None,
     cancel: Cancel | None = None,
 ) -> Dataset:
     """Read a data set: every image and its labels, decoded once.
 
-    Three layouts are known: ``index.csv`` (columns ``id``, ``split``; ``group`` and ``modality`` if there
+    Four layouts are known: ``index.csv`` (columns ``id``, ``split``; ``group`` and ``modality`` if there
     are) with ``<split>.zip`` archives; folders ``train/``, ``val/``, ``test/`` that each hold ``images/``
-    and ``labels/``; or ``images/`` and ``labels/`` alone. The labels of ``<stem>`` are called ``<stem>`` or
-    ``<stem>_labels``. Where there is no validation split, groups are drawn from the training split for it,
-    the same ones every time, and a note says so.
+    and ``labels/``; ``images/`` and ``labels/`` alone; and nnU-Net's raw layout (``dataset.json``,
+    ``imagesTr/``, ``labelsTr/``). The labels of ``<id>`` are called ``<id>`` or ``<id>_labels``; its image
+    ``<id>``, or one file a channel, ``<id>_0000`` and so on or ``<id>_<channel>``. Where there is no
+    validation split, groups are drawn from the training split for it, the same ones every time, and a note
+    says so.
 
     Parameters
     ----------
@@ -105,6 +101,8 @@ def open_dataset(
         Folder of the data set.
     splits
         Which splits to decode ("train", "val", "test").
+    channels
+        Names of the channels wanted, where an image has a file for each.
     on_progress, cancel
         Called for every sample.
 
@@ -116,16 +114,15 @@ def open_dataset(
     folder = Path(folder)
     if not folder.is_dir():
         raise DatasetError(f"{folder} is not a folder.", "Give the folder that holds images/ and labels/.")
-    rows, notes = _with_validation(
-        _index_rows(folder) if (folder / "index.csv").exists() else _folder_rows(folder)
-    )
+    description = read_description(folder)
+    rows, notes = list_rows(folder, raw=description is not None)
     rows = [row for row in rows if row.split in splits]
-    sources = {where: Source(where) for where in {row.where for row in rows}}
+    sources = {place: Source(*place) for place in {(row.where, row.parts) for row in rows}}
     samples: list[Sample] = []
     held = 0
     for done, row in enumerate(rows):
         check_cancelled(cancel)
-        sample = _read(row, sources[row.where])
+        sample = _read(row, sources[row.where, row.parts], channels, description)
         held += sample.image.array.nbytes + sample.labels.nbytes
         if held > MAX_BYTES:
             raise DatasetError(
@@ -134,95 +131,13 @@ def open_dataset(
         samples.append(sample)
         if on_progress is not None:
             on_progress(Progress("reading", done + 1, len(rows)))
-    return Dataset(folder.name, tuple(samples), notes)
+    return Dataset(folder.name, tuple(samples), notes, description)
 
 
-def _index_rows(folder: Path) -> list[_Row]:
-    path = folder / "index.csv"
+def _read(row: Row, source: Source, channels: Sequence[str], description: Description | None) -> Sample:
+    named = description.channels if description is not None else channels
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            table = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DatasetError(f"{path} cannot be read: {error}.") from error
-    if not table:
-        raise DatasetError(f"{path} has no rows.")
-    for column in ("id", "split"):
-        if column not in table[0]:
-            raise DatasetError(f"{path} has no column {column!r}; it has {', '.join(table[0])}.")
-    rows = []
-    for line, record in enumerate(table, start=2):
-        split = record["split"]
-        if split not in SPLITS:
-            raise DatasetError(
-                f"{path}, line {line}: split is {split!r}, expected one of {', '.join(SPLITS)}."
-            )
-        packed = folder / f"{split}.zip"
-        group = next((record[column] for column in _GROUP_COLUMNS if record.get(column)), record["id"])
-        rows.append(
-            _Row(
-                id=record["id"],
-                split=split,
-                group=group,
-                modality=record.get("modality") or "",
-                spacing_um=_number(record.get("pixel_size_um"), f"{path}, line {line}: pixel_size_um"),
-                where=packed if packed.exists() else folder / split,
-            )
-        )
-    return rows
-
-
-def _number(text: str | None, what: str) -> float | None:
-    if not text:
-        return None
-    try:
-        value = float(text)
-    except ValueError as error:
-        raise DatasetError(f"{what} is {text!r}, expected a number.") from error
-    if not 0 < value < float("inf"):
-        raise DatasetError(f"{what} is {text!r}, expected a positive number.")
-    return value
-
-
-def _folder_rows(folder: Path) -> list[_Row]:
-    named = {split: folder / split for split in SPLITS if (folder / split).is_dir()}
-    rows = []
-    for split, where in (named or {"train": folder}).items():
-        rows += [_Row(stem, split, stem, "", None, where) for stem in Source(where).stems()]
-    return rows
-
-
-def _with_validation(rows: list[_Row]) -> tuple[list[_Row], tuple[str, ...]]:
-    """Draw a validation split by group where there is none."""
-    if not any(row.split == "train" for row in rows):
-        raise DatasetError(
-            "The data set has no training samples.", "Put them in train/ or call their split 'train'."
-        )
-    if any(row.split == "val" for row in rows):
-        return rows, ()
-    groups = sorted(
-        {row.group for row in rows if row.split == "train"},
-        key=lambda group: hashlib.sha256(group.encode()).digest(),
-    )
-    if len(groups) < 2:
-        raise DatasetError(
-            f"The data set has no validation split and only {len(groups)} group of training samples.",
-            "Training needs at least two images, so that one can be kept for validation.",
-        )
-    chosen = set(groups[: max(1, round(VALIDATION_FRACTION * len(groups)))])
-    split_rows = [
-        replace(row, split="val") if row.split == "train" and row.group in chosen else row for row in rows
-    ]
-    count = sum(row.split == "val" for row in split_rows)
-    return split_rows, (
-        f"No validation split was given: {count} training samples ({len(chosen)} of {len(groups)} groups) "
-        "are kept for validation.",
-    )
-
-
-def _read(row: _Row, source: Source) -> Sample:
-    try:
-        with source.path(source.image(row.id)) as path:
-            image = read_image(path)
+        image = _read_image(row.id, source, source.images(row.id, named))
         with source.path(source.labels(row.id)) as path:
             labels = np.asarray(read_labels(path), dtype=np.int32)
     except ImageError as error:
@@ -233,11 +148,56 @@ def _read(row: _Row, source: Source) -> Sample:
             f"{_size(image.spatial_shape)}.",
             "Labels must lie on the pixels of their image.",
         )
-    if labels.min() < 0:
-        raise DatasetError(f"{row.where}: sample {row.id!r}: labels have negative values.")
+    if description is not None:
+        _check_described(row, image, labels, description)
+        if description.ignored is not None:
+            labels[labels == description.ignored] = IGNORED
     if row.spacing_um is not None:
         image = replace(image, spacing=(row.spacing_um,) * len(image.spatial_axes), unit="µm")
     return Sample(row.id, row.split, row.group, row.modality, image, labels)
+
+
+def _read_image(name: str, source: Source, files: list[str]) -> Image:
+    """Read an image from one file, or stack its channels from several on one grid."""
+    parts = []
+    for file in files:
+        with source.path(file) as path:
+            parts.append(read_image(path))
+    first = parts[0]
+    if len(parts) == 1:
+        return first
+    for part, file in zip(parts, files, strict=True):
+        if part.channels > 1 or part.axes != first.axes:
+            raise ImageError(f"{file} has axes {part.axes}, expected one channel of axes {first.axes}.")
+        if part.array.shape != first.array.shape or not _same_place(part, first):
+            raise ImageError(
+                f"{file} lies on another grid than {files[0]}: {_size(part.spatial_shape)} voxels of "
+                f"{part.spacing} {part.unit} against {_size(first.spatial_shape)} of {first.spacing}.",
+                "Resample the channels to one grid first.",
+            )
+    array = np.stack([part.array.reshape(part.label_shape) for part in parts])
+    return replace(first, array=array, axes="C" + first.label_axes, name=name, header=None)
+
+
+def _same_place(one: Image, other: Image) -> bool:
+    if one.affine is None or other.affine is None:
+        return one.affine is None and other.affine is None and one.spacing == other.spacing
+    return bool(np.allclose(one.affine, other.affine, atol=_SAME_GRID))
+
+
+def _check_described(row: Row, image: Image, labels: NDArray[np.int32], description: Description) -> None:
+    largest = description.ignored or len(description.labels)
+    if (found := int(labels.max())) > largest:
+        raise DatasetError(
+            f"{row.where}: sample {row.id!r} has label {found}, dataset.json names 0 to {largest}.",
+            "Add the label to dataset.json or correct the file.",
+        )
+    if image.channels != len(description.channels):
+        raise DatasetError(
+            f"{row.where}: sample {row.id!r} has {image.channels} channels, dataset.json names "
+            f"{len(description.channels)} ({', '.join(description.channels)}).",
+            "Add the missing files or correct channel_names.",
+        )
 
 
 def _size(shape: tuple[int, ...]) -> str:
