@@ -45,6 +45,10 @@ def import_checkpoint(
     checkpoint: Annotated[
         str, typer.Option(help="Checkpoint file inside the folder or its fold folder.")
     ] = "checkpoint_final.pth",
+    folds: Annotated[
+        str | None,
+        typer.Option(help="Folds to average, such as 0,2 or all; every numbered one by default."),
+    ] = None,
     licence: Annotated[
         str, typer.Option(help="Licence of the weights as an SPDX identifier, where known.")
     ] = "other",
@@ -58,7 +62,7 @@ def import_checkpoint(
         from xlstm_unet.zoo.store import own_folder
 
         target = own_folder(name)
-        imported = import_nnunet(folder, checkpoint=checkpoint)
+        imported = import_nnunet(folder, checkpoint, folds=folds.split(",") if folds else None)
         spec = type(imported.spec).model_validate(imported.spec.model_dump() | {"name": name})
         facts = CardFacts(data=f"Imported from {folder.resolve().name}; see its authors.", licence=licence)
         try:
@@ -73,9 +77,9 @@ def import_checkpoint(
         except ModelError as error:
             raise ModelError(f"{folder} was read but not stored: {error.message}", error.hint) from error
         if as_json:
-            print_json({"name": name, "folder": str(target)})
+            print_json({"name": name, "folder": str(target), "folds": imported.folds})
         else:
-            print(f"Imported as {name}: {target}")
+            print(f"Imported as {name} (folds: {', '.join(imported.folds)}): {target}")
 
 
 def _fields(entry: ModelEntry) -> dict[str, Any]:

@@ -14,7 +14,9 @@ import pytest
 import torch
 
 from xlstm_unet.errors import BundleError
-from xlstm_unet.zoo.nnunet import import_nnunet, rename
+from xlstm_unet.zoo import read_bundle, write_bundle
+from xlstm_unet.zoo.nnunet import import_nnunet
+from xlstm_unet.zoo.nnunet_weights import rename
 
 DATA = Path(__file__).parents[1] / "nets" / "data"
 Edit = Callable[[dict[str, Any]], None]
@@ -57,7 +59,7 @@ def test_specification_of_a_2d_enc(folder: Path) -> None:
     model = import_nnunet(folder)
     spec = model.spec
     assert (spec.dimension, spec.input_channels, spec.channel_names) == (2, 1, ("MRI",))
-    assert (spec.patch_size, spec.spacing, spec.spacing_unit) == ((80, 64), (1.5, 1.5), "mm")
+    assert (spec.patch_size, spec.spacing) == ((80, 64), None), "pictures have no physical size"
     assert [(label.value, label.name) for label in spec.labels] == [(1, "class1"), (2, "class2")]
     assert [n.scheme for n in spec.normalisation] == ["zscore"]
     assert spec.network.features == (8, 16, 32, 32, 32)
@@ -65,7 +67,8 @@ def test_specification_of_a_2d_enc(folder: Path) -> None:
     assert spec.network.decoder_blocks == (2, 2, 2, 1)
     assert spec.network.channel_tokens
     assert not spec.network.finest_skip
-    assert (model.fold, model.transpose) == ("all", (0, 1, 2))
+    assert (spec.pipeline, spec.transpose, spec.orientation) == ("nnunet", (0, 1, 2), None)
+    assert (spec.mirror_axes, spec.folds, model.folds) == ((0, 1), 1, ("all",))
     assert not model.network.training
     assert all(p.requires_grad and p.dtype == torch.float32 for p in model.network.parameters())
 
@@ -94,6 +97,7 @@ def test_inherited_configuration(folder: Path) -> None:
         plans["configurations"]["small"] = {"inherits_from": "2d", "spacing": [2.0, 3.0]}
 
     edit_json(folder / "plans.json", edit)
+    edit_json(folder / "plans.json", lambda plans: plans.update(image_reader_writer="SimpleITKIO"))
     edit_checkpoint(folder, lambda c: c["init_args"].update(configuration="small"))
     assert import_nnunet(folder).spec.spacing == (2.0, 3.0)
     edit_json(folder / "plans.json", lambda p: p["configurations"]["2d"].update(inherits_from="small"))
@@ -101,12 +105,94 @@ def test_inherited_configuration(folder: Path) -> None:
         import_nnunet(folder)
 
 
-def test_lowest_fold_and_other_checkpoint(folder: Path) -> None:
-    for fold in ("fold_10", "fold_2"):
-        shutil.copytree(folder / "fold_all", folder / fold)
-        os.rename(folder / fold / "checkpoint_final.pth", folder / fold / "checkpoint_best.pth")
-    assert import_nnunet(folder).fold == "all"
-    assert import_nnunet(folder, "checkpoint_best.pth").fold == "2"
+def add_fold(folder: Path, name: str, shift: float = 0.0, checkpoint: str = "checkpoint_final.pth") -> None:
+    """Copy a fold, its finest head shifted."""
+    content = torch.load(checkpoint_path(folder), weights_only=False)
+    weights = content["network_weights"]
+    for tensor in [name for name in weights if name.endswith("seg_layers.3.bias")]:
+        weights[tensor] = weights[tensor] + shift
+    (folder / name).mkdir()
+    torch.save(content, folder / name / checkpoint)
+
+
+def test_choice_of_folds(folder: Path) -> None:
+    add_fold(folder, "fold_10")
+    add_fold(folder, "fold_2")
+    add_fold(folder, "fold_3", checkpoint="checkpoint_best.pth")
+    assert import_nnunet(folder).folds == ("2", "10"), "numbered ones, in order, as in nnU-Net"
+    assert import_nnunet(folder, folds=["all"]).folds == ("all",)
+    assert import_nnunet(folder, "checkpoint_best.pth").folds == ("3",)
+    with pytest.raises(BundleError, match=r"no fold_5/checkpoint_final\.pth"):
+        import_nnunet(folder, folds=["5"])
+    with pytest.raises(BundleError, match="each once"):
+        import_nnunet(folder, folds=["2", "2"])
+
+
+def test_folds_are_averaged_and_survive_a_bundle(folder: Path, tmp_path: Path) -> None:
+    add_fold(folder, "fold_0", shift=1.0)
+    add_fold(folder, "fold_1", shift=-4.0)
+    alone, model = import_nnunet(folder, folds=["all"]), import_nnunet(folder)
+    assert model.spec.folds == 2
+    bundle = read_bundle(
+        write_bundle(tmp_path / "b", model.spec, model.network, card="", licence="", dtype="float32")
+    )
+    x = torch.randn(1, 1, *model.spec.patch_size, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        torch.testing.assert_close(bundle.build()(x), alone.network(x) - 1.5)
+
+
+def test_folds_must_be_of_one_kind(folder: Path) -> None:
+    add_fold(folder, "fold_0")
+    edit_checkpoint(folder, lambda content: content["init_args"].update(configuration="other"))
+    (folder / "fold_all").rename(folder / "fold_1")
+    with pytest.raises(BundleError, match=r"fold_1.* has init_args 'other', .*fold_0.* '2d'"):
+        import_nnunet(folder)
+
+
+REGIONS = {"background": 0, "whole tumour": [1, 2], "core": [2], "ignore": 3}
+
+
+def test_regions(folder: Path) -> None:
+    def one_output_less(content: dict[str, Any]) -> None:
+        weights = content["network_weights"]
+        for name in [name for name in weights if ".seg_layers." in name]:
+            weights[name] = weights[name][1:]
+
+    edit_json(folder / "dataset.json", lambda d: d.update(labels=REGIONS, regions_class_order=[1, 2]))
+    edit_checkpoint(folder, one_output_less)
+    spec = import_nnunet(folder).spec
+    assert [(r.name, r.values, r.paint) for r in spec.regions] == [
+        ("whole tumour", (1, 2), 1),
+        ("core", (2,), 2),
+    ]
+    assert [(n.value, n.name) for n in spec.labels] == [(1, "rest of whole tumour"), (2, "core")]
+    assert spec.output_channels == 2
+
+
+def test_the_ignore_label_is_no_output(folder: Path) -> None:
+    edit_json(folder / "dataset.json", lambda d: d["labels"].update(ignore=3))
+    assert [label.name for label in import_nnunet(folder).spec.labels] == ["class1", "class2"]
+
+
+@pytest.mark.parametrize(
+    ("reader", "orientation", "unit"),
+    [
+        ("SimpleITKIO", None, "mm"),
+        ("NibabelIO", None, "mm"),
+        ("NibabelIOWithReorient", "SAR", "mm"),
+        ("NaturalImage2DIO", None, None),
+    ],
+)
+def test_readers(folder: Path, reader: str, orientation: str | None, unit: str | None) -> None:
+    edit_json(folder / "plans.json", lambda plans: plans.update(image_reader_writer=reader))
+    spec = import_nnunet(folder).spec
+    assert (spec.orientation, spec.spacing_unit) == (orientation, unit)
+
+
+def test_masked_normalisation(folder: Path) -> None:
+    edit_json(folder / "plans.json", lambda p: p["configurations"]["2d"].update(use_mask_for_norm=[True]))
+    (scheme,) = import_nnunet(folder).spec.normalisation
+    assert (scheme.scheme, scheme.masked) == ("zscore", True)
 
 
 def test_names_of_a_parallel_training(folder: Path) -> None:
@@ -243,7 +329,8 @@ def test_every_tensor_is_accounted_for(folder: Path, edit: Edit, message: str) -
     [
         ("plans.json", "configurations", {}, "no configuration"),
         ("plans.json", "configurations", 3, "lack a field"),
-        ("dataset.json", "labels", {"background": 0, "a": [1, 2]}, "'a' is a region"),
+        ("dataset.json", "labels", {"background": 0, "a": [1, 2]}, "lack a field.*regions_class_order"),
+        ("dataset.json", "labels", {"background": 0, "a": "one"}, "expected a number or a list"),
         ("dataset.json", "labels", {"background": 0, "a": 1, "b": 3}, "label values"),
         ("dataset.json", "labels", {"background": 0, "a": 1}, "seg_layers.* has shape"),
     ],
@@ -257,7 +344,7 @@ def test_unfit_plans(folder: Path, name: str, field: str, value: Any, message: s
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("use_mask_for_norm", [True], "use_mask_for_norm is true"),
+        ("previous_stage", "3d_lowres", "cascades are not run"),
         ("normalization_schemes", ["Mine"], "'Mine' is unknown"),
         ("patch_size", [80], "strides|patch_size|kernels"),
         ("UNet_base_num_features", 10**9, "does not fit"),
@@ -285,6 +372,9 @@ def test_missing_files_are_named(folder: Path, tmp_path: Path) -> None:
         import_nnunet(folder, "other.pth")
     with pytest.raises(BundleError, match="expected the name of a file"):
         import_nnunet(folder, "../fold_all/checkpoint_final.pth")
+    edit_checkpoint(folder, lambda content: content.update(init_args=3))
+    with pytest.raises(BundleError, match="init_args is no table"):
+        import_nnunet(folder)
     edit_checkpoint(folder, lambda content: content.pop("network_weights"))
     with pytest.raises(BundleError, match="has no network_weights"):
         import_nnunet(folder)
