@@ -17,7 +17,7 @@ from xlstm_unet.worker.protocol import Array, ArraySpec, Reply
 
 PROGRESS_SECONDS = 0.05
 
-Lane = Literal["job", "quick"]
+Lane = Literal["job", "quick", "network"]
 
 
 class Params(BaseModel):
@@ -77,7 +77,8 @@ class Method:
     arrays
         Names of the arrays that a request must bring.
     lane
-        ``job``: one after another; ``quick``: beside a running job, for what takes well under a second.
+        ``job``: one after another; ``quick``: beside a running job, for what takes well under a second;
+        ``network``: beside both, one after another, for what waits for other machines.
     replaces
         Key of the requests that a new one makes pointless: they end as cancelled; None: never.
     """

@@ -90,6 +90,7 @@ class Server:
         self._lanes: dict[str, queue.SimpleQueue[_Request]] = {
             "job": queue.SimpleQueue(),
             "quick": queue.SimpleQueue(),
+            "network": queue.SimpleQueue(),
         }
 
     def run(self, prepare: Prepare) -> NoReturn:
@@ -111,7 +112,8 @@ class Server:
             self._end(1)
         self._send(hello)
         self._ready.set()
-        threading.Thread(target=self._work, args=["quick"], name="quick", daemon=True).start()
+        for lane in ("quick", "network"):
+            threading.Thread(target=self._work, args=[lane], name=lane, daemon=True).start()
         self._work("job")
 
     def _register(self, methods: Iterable[Method], describe: Callable[[], dict[str, Any]]) -> None:

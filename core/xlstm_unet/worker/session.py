@@ -11,6 +11,7 @@ from pydantic import Field
 from xlstm_unet.images import Image, as_image
 from xlstm_unet.nets.runtime import best_device, compute_dtype
 from xlstm_unet.segment import Segmentation
+from xlstm_unet.worker import hub_methods
 from xlstm_unet.worker.kept import KeptResults
 from xlstm_unet.worker.protocol import Reply
 from xlstm_unet.worker.registry import Method, Params, Task
@@ -111,6 +112,7 @@ class Session:
             Method("segment", SegmentParams, self.segment, image),
             Method("decode", DecodeParams, self.decode, lane="quick", replaces=lambda params: params.handle),
             Method("release", HandleParams, self.release, lane="quick"),
+            *hub_methods.methods(),
         )
 
     def list_models(self, params: Params, task: Task) -> Reply:
@@ -197,6 +199,10 @@ def summarise(entry: ModelEntry) -> dict[str, Any]:
         "folder": str(entry.folder),
         "size_bytes": entry.size_bytes,
         "problem": entry.problem,
+        "source": None if entry.source is None else entry.source.model_dump(),
+        "pinned": entry.pinned,
+        "licence": entry.licence,
+        "scores": dict(entry.scores),
         **spec,
     }
 

@@ -64,8 +64,8 @@ def model_card(spec: ModelSpec, facts: CardFacts) -> str:
     return str(card_parts(spec, facts))
 
 
-def card_parts(spec: ModelSpec, facts: CardFacts) -> CardText:
-    """Return the card in its parts."""
+def card_parts(spec: ModelSpec, facts: CardFacts, *, own_scores: bool = True) -> CardText:
+    """Return the card in its parts; without a table of scores where they are told elsewhere."""
     lead = f"# {spec.name}\n\n{spec.description or 'A segmentation model.'}\n\n{_what_it_takes(spec)}"
     parts = {
         FRONT: _front_matter(spec, facts),
@@ -73,7 +73,7 @@ def card_parts(spec: ModelSpec, facts: CardFacts) -> CardText:
         "Use": f"```\nxlstm-unet segment IMAGES --model {spec.name} --output results\n```\n\n"
         f'```python\nimport xlstm_unet as xu\n\nlabels = xu.load("{spec.name}")(image).labels\n```',
         "Training data": f"{facts.data}\n\nLicence: {facts.licence} (see LICENSE).",
-        "Scores": _scores(facts),
+        "Scores": _scores(facts) if own_scores else "",
         "Lineage": _bullets(facts.lineage),
         "Limits": _bullets((*facts.limits, "Not a medical device: not for diagnosis or treatment.")),
         "Please cite": _bullets((_CITATION, *facts.citations)),

@@ -1,7 +1,7 @@
 """What this project offers: the models in the package, and those that it has published on the Hub.
 
-``catalogue.json`` is written by the maintainers: ``python -m xlstm_unet.zoo.catalogue`` lists the embedded models,
-``python -m xlstm_unet.zoo.catalogue --publish OWNER`` publishes them all and notes revisions and checksums.
+Maintainers write ``catalogue.json``: ``python -m xlstm_unet.zoo.catalogue`` lists the embedded models, with
+``--publish OWNER`` it publishes them all and notes revisions and checksums.
 """
 
 from __future__ import annotations

@@ -137,7 +137,7 @@ _EXPAND = ["author", "downloads", "likes", "gated", "lastModified", "tags"]
 
 
 def look_up(reference: str) -> HubModel:
-    """Find out what fetching ``owner/name[@revision]`` would bring; where there is no network, from the cache.
+    """Find out what fetching ``owner/name[@revision]`` would bring; without a network, from the cache.
 
     Raises
     ------
@@ -266,8 +266,8 @@ def _fetch_file(model: HubModel, file: HubFile, report: Callable[[int], None] | 
     if size != file.size or (expected and digest[len(expected)] != expected):
         evict(path)
         raise HubDamagedError(
-            f"{model.repo}: {file.name} is not what the Hub announced ({size} bytes with digest "
-            f"{digest[len(expected) or 64][:12]}..., expected {file.size} with {expected[:12] or 'none'}...).",
+            f"{model.repo}: {file.name} is not what the Hub announced: {size} bytes with "
+            f"digest {digest[len(expected) or 64][:12]}, expected {file.size} with {expected[:12] or 'any'}.",
             "It was thrown away. Try again; if it stays so, tell the model's owner.",
         )
     return path

@@ -33,7 +33,7 @@ def hub_library() -> ModuleType:
         from huggingface_hub import constants
     except ImportError as error:
         raise HubError(f"The Hub needs huggingface_hub: {error}.", "pip install huggingface_hub") from error
-    # Its chunks of 10 MiB would leave a slow line without progress, and without a way to stop, for half a minute.
+    # Its chunks of 10 MiB would leave a slow line without progress or a way to stop for half a minute.
     constants.DOWNLOAD_CHUNK_SIZE = min(constants.DOWNLOAD_CHUNK_SIZE, _CHUNK_BYTES)
     return huggingface_hub
 

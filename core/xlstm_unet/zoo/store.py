@@ -38,8 +38,8 @@ class ModelEntry:
     name
         Name to load it by: the folder's name.
     origin
-        ``embedded`` comes with the package, ``downloaded`` is from the Hub, ``own`` was trained, fine-tuned or
-        imported here; the latter two lie in the user's models folder.
+        ``embedded`` comes with the package, ``downloaded`` is from the Hub, ``own`` was trained, fine-tuned
+        or imported here; the latter two lie in the user's models folder.
     folder
         Where it lies.
     size_bytes
