@@ -4,21 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xlstm_unet.images import Image, Normaliser, channels_first, fit_normalisation, resample
+from xlstm_unet.images import Image, Normaliser, channels_first, fit_normalisation, resample, resample_volume
+from xlstm_unet.images.volumes import Kind
 from xlstm_unet.progress import Cancel, OnProgress, Progress, check_cancelled
 from xlstm_unet.segment.diameter import AS_IS, estimate_diameter
 from xlstm_unet.segment.predictor import Predictor
 from xlstm_unet.segment.scale import Scale, diameter_scale, given_scale
 
 Index = tuple[int, ...]
-
-_ORDERS: dict[int, Literal[1, 3]] = {2: 1, 3: 3}
-"""Interpolation of the image: as in training; for volumes cubic, as in the released code."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +137,7 @@ class Job:
         if scaled == shape:
             return self._predictor(array, mirror=self._mirror, on_progress=report, cancel=self._cancel)
         distinct = array[:1] if array.strides[0] == 0 else array
-        distinct = resample(distinct, order=_ORDERS[self.spec.dimension], shape=scaled, cancel=self._cancel)
+        distinct = self._resample(distinct, part, scaled, "image")
         maps = self._predictor(
             np.broadcast_to(distinct, (len(array), *scaled)),
             mirror=self._mirror,
@@ -149,8 +146,19 @@ class Job:
         )
         result = np.empty((len(maps), *shape), dtype=np.float16)
         for source, target in zip(maps, result, strict=True):
-            target[...] = resample(source, order=1, shape=shape, cancel=self._cancel)
+            target[...] = self._resample(source[np.newaxis], part, shape, "probabilities")[0]
         return result
+
+    def _resample(
+        self, array: NDArray[np.generic], part: Image, shape: tuple[int, ...], kind: Kind
+    ) -> NDArray[np.float32]:
+        """Resample to the model's scale ("image") or back ("probabilities"), as in training."""
+        if self.spec.dimension == 2:
+            return resample(array, shape=shape, cancel=self._cancel)
+        own = part.spacing or (1.0,) * len(shape)
+        scaled = tuple(step / factor for step, factor in zip(own, self.scale.factors, strict=True))
+        before, after = (own, scaled) if kind == "image" else (scaled, own)
+        return resample_volume(array, before, after, shape=shape, kind=kind, cancel=self._cancel)
 
     def _estimated_scale(self) -> Scale:
         """Estimate the diameter on the middle part."""

@@ -10,6 +10,8 @@ from xlstm_unet.images import Image
 from xlstm_unet.spec import ModelSpec
 
 _IN_MM = {"mm": 1.0, "µm": 1e-3}
+_SLACK = 1.001
+"""Rounding of extents that were just large enough."""
 
 
 def region_slices(image: Image, region: Sequence[slice] | None) -> dict[str, slice]:
@@ -52,10 +54,20 @@ def crop(image: Image, window: Mapping[str, slice]) -> Image:
     return replace(image, array=array, affine=None, header=None)
 
 
-def check_field_of_view(image: Image, spec: ModelSpec, region: Sequence[slice] | None) -> None:
-    """Refuse an image that shows more than the model was trained to see, unless a region is given.
+def check_field_of_view(image: Image, spec: ModelSpec, window: Mapping[str, slice]) -> None:
+    """Refuse to show a model more than it was trained to see.
 
+    Extents are compared from the shortest to the longest, so that it does not matter which way the axes run.
     Where the spacing is not known the model's own is assumed.
+
+    Parameters
+    ----------
+    image
+        The image.
+    spec
+        The model.
+    window
+        The part of the image that is segmented, as from `region_slices`.
 
     Raises
     ------
@@ -63,7 +75,8 @@ def check_field_of_view(image: Image, spec: ModelSpec, region: Sequence[slice] |
         With the extent found, the largest allowed, and what the model expects.
     """
     view = spec.field_of_view
-    if view is None or region is not None:
+    axes = image.spatial_axes
+    if view is None or len(axes) != spec.dimension:
         return
     if image.spacing is not None and image.unit != "pixel":
         spacing, unit = image.spacing, image.unit
@@ -71,14 +84,18 @@ def check_field_of_view(image: Image, spec: ModelSpec, region: Sequence[slice] |
         spacing, unit = spec.spacing, spec.spacing_unit
     else:
         return
-    axes = spec.dimension
-    extent = [n * s * _IN_MM[unit] for n, s in zip(image.spatial_shape[-axes:], spacing[-axes:], strict=True)]
-    if all(found <= most for found, most in zip(extent, view.max_extent_mm, strict=True)):
+    extent = [
+        (window[axis].stop - window[axis].start) * step * _IN_MM[unit]
+        for axis, step in zip(axes, spacing, strict=True)
+    ]
+    if all(a <= b * _SLACK for a, b in zip(sorted(extent), sorted(view.max_extent_mm), strict=True)):
         return
+    whole = all(window[axis] == slice(0, n) for axis, n in zip(axes, image.spatial_shape, strict=True))
     raise ImageError(
-        f"{image.name}: the image shows {_text(extent)} mm, model {spec.name} expects {view.description} "
-        f"(usually {_text(view.extent_mm)} mm, at most {_text(view.max_extent_mm)} mm).",
-        "Give a region around it.",
+        f"{image.name}: the {'image' if whole else 'region'} shows {_text(extent)} mm, model {spec.name} "
+        f"expects {view.description} (usually {_text(view.extent_mm)} mm, "
+        f"at most {_text(view.max_extent_mm)} mm).",
+        "Give a region around it: a box in napari or 3D Slicer, --region on the command line.",
     )
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from xlstm_unet.errors import ModelError
+from xlstm_unet.images import Turn
 from xlstm_unet.progress import Cancel, OnProgress, check_cancelled
 from xlstm_unet.segment.instances import decode_instances
 from xlstm_unet.spec import Decoding, ModelSpec
@@ -19,7 +20,7 @@ _CHUNK = 2**22
 
 @dataclass(frozen=True, eq=False)
 class Maps:
-    """Maps on the image's grid, kept so that thresholds can be moved without running the network again.
+    """Maps on the image's voxels, kept so that thresholds can be moved without running the network again.
 
     Parameters
     ----------
@@ -27,10 +28,13 @@ class Maps:
         (maps, *labelled region), float16: foreground probability and distance, or class probabilities.
     region
         Where they lie in the labels, one slice an axis.
+    turn
+        How the image was turned for the model, and the maps with it.
     """
 
     values: NDArray[np.float16]
     region: tuple[slice, ...]
+    turn: Turn = field(default_factory=Turn)
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,7 +125,7 @@ class Segmentation:
                 cancel=cancel,
             )
             n_objects = number_on(part, n_objects, self.spec)
-            target[index] = part
+            target[index] = self.maps.turn.back(part)
         return labels
 
 

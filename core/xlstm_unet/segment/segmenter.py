@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from xlstm_unet.images import as_image
+from xlstm_unet.images import as_image, oriented
 from xlstm_unet.nets import Network
 from xlstm_unet.progress import Cancel, OnProgress, check_cancelled
 from xlstm_unet.segment.job import Job
@@ -84,6 +84,7 @@ class Segmenter:
         image
             An `Image`, or an array that `as_image` can read. A 2D model takes Z stacks and time series
             slice by slice, a 3D model time series frame by frame; numbers of objects are unique over all.
+            Volumes with an affine are turned to the axes that the model expects, and labels back.
         region
             One slice for each spatial axis (Z, Y, X) of the image: only this part is segmented, with
             intensities scaled as for the whole image (as for the part where the model expects a part).
@@ -113,12 +114,13 @@ class Segmenter:
         started = perf_counter()
         source = as_image(image)
         check_cancelled(cancel)
-        check_field_of_view(source, self.spec, region)
         window = region_slices(source, region)
-        inner = crop(source, window)
+        check_field_of_view(source, self.spec, window)
+        turned, turn = oriented(source, self.spec.orientation if self.spec.dimension == 3 else None)
+        inner = crop(turned, turn.window(window))
         job = Job(
             inner,
-            source if self.spec.field_of_view is None else inner,
+            turned if self.spec.field_of_view is None else inner,
             self._predictor,
             diameter=diameter,
             mirror=mirror,
@@ -129,14 +131,14 @@ class Segmenter:
         labels = np.zeros(source.label_shape, dtype=np.int32)
         place = tuple(window[axis] for axis in source.label_axes)
         target = labels[place]
-        kept = np.zeros((self._predictor.outputs, *target.shape), np.float16) if keep_maps else None
+        kept = np.zeros((self._predictor.outputs, *inner.label_shape), np.float16) if keep_maps else None
         n_objects = 0
         for index, maps, report in job.maps():
             if maps is None:
                 continue
             found = decode_maps(maps, self.spec, decoding, on_progress=report, cancel=cancel)
             n_objects = number_on(found, n_objects, self.spec)
-            target[index] = found
+            target[index] = turn.back(found)
             if kept is not None:
                 for target_map, found_map in zip(kept, maps, strict=True):
                     target_map[index] = found_map
@@ -148,7 +150,7 @@ class Segmenter:
             spacing=source.spacing,
             unit=source.unit,
             affine=source.affine,
-            maps=None if kept is None else Maps(kept, place),
+            maps=None if kept is None else Maps(kept, place, turn),
             decoding=decoding,
             diameter=job.scale.diameter,
             notes=tuple(note for note in notes if note),

@@ -53,16 +53,30 @@ def crop_model(make_spec: Callable[..., ModelSpec]) -> ModelSpec:
     return make_spec(3, field_of_view=view, spacing=(1.0, 1.0, 1.0), spacing_unit="mm", task="classes")
 
 
+def check(image: Image, model: ModelSpec, region: tuple[slice, ...] | None = None) -> None:
+    check_field_of_view(image, model, region_slices(image, region))
+
+
 def test_a_whole_head_is_refused_by_a_model_of_crops(crop_model: ModelSpec) -> None:
     head = Image(np.zeros((90, 120, 90), np.uint8), "ZYX", (2.0, 2.0, 2.0), "mm", name="head")
-    with pytest.raises(ImageError, match=r"head: .*180 x 240 x 180 mm.*one hippocampus") as caught:
-        check_field_of_view(head, crop_model, None)
-    assert "region" in caught.value.hint
-    check_field_of_view(head, crop_model, (slice(0, 20),) * 3)
+    with pytest.raises(ImageError, match=r"head: the image shows 180 x 240 x 180 mm.*hippocampus") as caught:
+        check(head, crop_model)
+    assert "--region" in caught.value.hint
+    check(head, crop_model, (slice(0, 20),) * 3)
+    with pytest.raises(ImageError, match="the region shows 40 x 160 x 40 mm"):
+        check(head, crop_model, (slice(0, 20), slice(10, 90), slice(0, 20)))
+
+
+def test_the_longest_side_may_lie_along_any_axis(crop_model: ModelSpec) -> None:
+    for shape in ((70, 60, 60), (60, 70, 60), (60, 60, 70)):
+        check(Image(np.zeros(shape, np.uint8), "ZYX", (1.0, 1.0, 1.0), "mm"), crop_model)
+    for shape in ((70, 70, 60), (60, 60, 71)):
+        with pytest.raises(ImageError, match="at most 60 x 70 x 60 mm"):
+            check(Image(np.zeros(shape, np.uint8), "ZYX", (1.0, 1.0, 1.0), "mm"), crop_model)
 
 
 def test_extent_counts_in_physical_units(crop_model: ModelSpec) -> None:
     array = np.zeros((90, 120, 90), np.uint8)
-    check_field_of_view(Image(array, "ZYX", (500.0, 500.0, 500.0), "µm"), crop_model, None)
+    check(Image(array, "ZYX", (500.0, 500.0, 500.0), "µm"), crop_model)
     with pytest.raises(ImageError, match="90 x 120 x 90 mm"):
-        check_field_of_view(Image(array, "ZYX"), crop_model, None)
+        check(Image(array, "ZYX"), crop_model)
