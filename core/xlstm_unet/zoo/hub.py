@@ -32,6 +32,7 @@ LARGE_BYTES = 100_000_000
 """More than this is not fetched without asking."""
 
 _POLL_SECONDS = 0.05
+_TIMEOUT_SECONDS = 10.0
 
 
 @dataclass(frozen=True)
@@ -150,7 +151,9 @@ def look_up(reference: str) -> HubModel:
     library = hub_library()
     try:
         with explained(repo):
-            info = library.HfApi().model_info(repo, revision=requested, files_metadata=True)
+            info = library.HfApi().model_info(
+                repo, revision=requested, files_metadata=True, timeout=_TIMEOUT_SECONDS
+            )
     except HubOfflineError:
         cached = _from_cache(repo, requested or "main")
         if cached is None:

@@ -47,7 +47,7 @@ def forget(repo: str, revision: str) -> int:
     """
     library = hub_library()
     try:
-        cache = library.scan_cache_dir()
+        cache = library.scan_cache_dir(library.constants.HF_HUB_CACHE)
     except library.errors.CacheNotFound:
         return 0
     held = {found.commit_hash for entry in cache.repos if entry.repo_id == repo for found in entry.revisions}

@@ -104,7 +104,7 @@ def explained(subject: str) -> Iterator[None]:
 def offline(subject: str) -> HubOfflineError:
     """Return the error for what is neither reachable nor on this machine."""
     return HubOfflineError(
-        f"{subject} is not on this machine, and {endpoint()} cannot be reached.",
+        f"The Hub at {endpoint()} cannot be reached for {subject}.",
         "Check the network, the proxy (HTTPS_PROXY) and that HF_HUB_OFFLINE is not set.",
     )
 

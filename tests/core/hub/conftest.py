@@ -1,0 +1,116 @@
+"""A loopback Hub, set before huggingface_hub is imported, with a cache and a store of their own for every test."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import torch
+
+from xlstm_unet.nets import Network, build_network
+from xlstm_unet.spec import Label, ModelSpec, NetworkSpec, Normalisation
+from xlstm_unet.zoo import write_bundle
+from xlstm_unet.zoo.card import CardFacts, model_card
+
+
+def _load(path: Path) -> ModuleType:
+    place = spec_from_file_location(path.stem, path)
+    assert place is not None
+    assert place.loader is not None
+    module = module_from_spec(place)
+    import sys
+
+    sys.modules[path.stem] = module
+    place.loader.exec_module(module)
+    return module
+
+
+hub_server = _load(Path(__file__).resolve().parents[2] / "hub_server.py")
+_SERVER = hub_server.HubServer()
+_ENVIRONMENT = {
+    "HF_ENDPOINT": _SERVER.url,
+    "HF_HOME": tempfile.mkdtemp(prefix="xlstm-unet-hf-"),
+    "HF_HUB_DISABLE_XET": "1",  # the loopback Hub has no such storage
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+}
+os.environ.update(_ENVIRONMENT)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _close() -> Iterator[None]:
+    yield
+    _SERVER.close()
+    shutil.rmtree(_ENVIRONMENT["HF_HOME"], ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def spec() -> ModelSpec:
+    return ModelSpec(
+        name="tiny",
+        description="An untrained network for tests.",
+        dimension=2,
+        input_channels=3,
+        accepts_gray=True,
+        task="instances",
+        labels=(Label(value=1, name="nucleus"),),
+        network=NetworkSpec(
+            variant="dense",
+            direction="paired",
+            features=(8, 16),
+            kernels=((3, 3), (3, 3)),
+            strides=((1, 1), (2, 2)),
+            encoder_blocks=(1, 1),
+            decoder_blocks=(1,),
+        ),
+        normalisation=(Normalisation(scheme="percentile"),),
+        patch_size=(64, 64),
+        object_diameter=20.0,
+    )
+
+
+@pytest.fixture(scope="session")
+def network(spec: ModelSpec) -> Network:
+    return build_network(spec, generator=torch.Generator().manual_seed(0)).eval()
+
+
+@pytest.fixture(scope="session")
+def tiny(tmp_path_factory: pytest.TempPathFactory, spec: ModelSpec, network: Network) -> Path:
+    """A whole model; not to be changed."""
+    facts = CardFacts(
+        data="None: it is not trained.",
+        licence="cc0-1.0",
+        scores={"F1 at IoU .5": 0.123},
+        scores_on="nothing",
+        limits=("Finds nothing.",),
+    )
+    folder = tmp_path_factory.mktemp("bundles") / "tiny"
+    return write_bundle(folder, spec, network, card=model_card(spec, facts), licence="CC0 1.0\n")
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Path) -> hub_server.HubServer:
+    """The Hub with ``acme/tiny`` on it, an empty cache and an empty store."""
+    from huggingface_hub import constants
+
+    assert _SERVER.url == constants.ENDPOINT, "huggingface_hub was imported before its endpoint was set"
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hf" / "hub"))
+    monkeypatch.setenv("XLSTM_UNET_HOME", str(tmp_path / "home"))
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    _SERVER.forget_everything()
+    _SERVER.add("acme/tiny", tiny)
+    return _SERVER
+
+
+@pytest.fixture
+def token(monkeypatch: pytest.MonkeyPatch) -> str:
+    """Be logged in."""
+    monkeypatch.setenv("HF_TOKEN", hub_server.TOKEN)
+    return str(hub_server.TOKEN)
