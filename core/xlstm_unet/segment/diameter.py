@@ -17,11 +17,14 @@ from xlstm_unet.progress import Cancel
 from xlstm_unet.segment.predictor import Predictor
 from xlstm_unet.segment.segmentation import decode_maps
 
-AS_IS = (0.4, 2.5)
+AS_IS = (0.25, 1.4)
 """Factors from found diameter to the model's within which an image is not resampled.
 
-Models are trained over scales of 0.5 to 2 around a spread of diameters: nearer, resampling only blurs.
+Models are trained over a spread of diameters: large objects are found as they are, and resampling only blurs;
+small ones gain from being enlarged, for their boundaries are a pixel or two wide.
 """
+_TRUSTED = (0.4, 2.5)
+"""Factors within which what is found at scale 1 needs no second look at another scale."""
 
 _OTHER_SCALES = (0.5, 2.0, 0.25)
 _FEWEST = 3
@@ -93,7 +96,7 @@ def estimate_diameter(
     whole = window.shape == array.shape
     maps = predictor(window, cancel=cancel)
     first = _trial(maps, 1.0, predictor, cancel)
-    if first is not None and AS_IS[0] <= model_diameter / first.diameter <= AS_IS[1]:
+    if first is not None and _TRUSTED[0] <= model_diameter / first.diameter <= _TRUSTED[1]:
         return Estimate(first.diameter, maps if whole else None)
     trials = [first]
     for scale in _OTHER_SCALES:

@@ -15,6 +15,7 @@ from xlstm_unet.images import read_labels
 from xlstm_unet.learn.targets import instance_targets
 from xlstm_unet.measure import score_instances
 from xlstm_unet.segment import decode_instances
+from xlstm_unet.segment.blocks import SMOOTHING
 
 Maps = tuple[np.ndarray, np.ndarray]
 
@@ -36,7 +37,7 @@ def noisy_maps(labels: np.ndarray, noise: float = 0.12, seed: int = 0) -> Maps:
 
 def h_maxima_watershed(foreground: np.ndarray, distance: np.ndarray, seed_height: float) -> np.ndarray:
     """The definition, by the library: seeds are h-maxima, grown inside the foreground."""
-    height = np.where(foreground > 0.5, ndimage.gaussian_filter(distance, 1.0), 0).astype(np.float64)
+    height = np.where(foreground > 0.5, ndimage.gaussian_filter(distance, SMOOTHING), 0).astype(np.float64)
     seeds, _ = ndimage.label(h_maxima(height, seed_height), np.ones((3,) * distance.ndim))
     return watershed(-height, seeds, mask=foreground > 0.5, connectivity=distance.ndim)
 
