@@ -13,6 +13,7 @@ from xlstm_unet.progress import OnProgress, Progress
 
 if TYPE_CHECKING:
     from xlstm_unet.learn import Dataset, TrainConfig, TrainEvent, TrainResult
+    from xlstm_unet.zoo import Bundle
 
 
 def train(
@@ -22,6 +23,13 @@ def train(
     name: Annotated[str, typer.Option("--name", "-n", help="Name of the new model.")],
     recipe: Annotated[str | None, typer.Option(help="Recipe of this package, such as nuclei.")] = None,
     config: Annotated[Path | None, typer.Option(help="Training configuration (TOML).")] = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", help="Model to start from, by name or folder: its network with a new head."),
+    ] = None,
+    labels: Annotated[
+        str | None, typer.Option(help="With --from: names of the classes to find, with commas.")
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -36,21 +44,27 @@ def train(
 ) -> None:
     """Train a model and write its bundle.
 
-    Without --minutes and --steps the configuration says how long. Ctrl-C keeps a checkpoint; the same command
+    With --from a model the new one starts from its weights, for other objects or classes. Without --minutes
+    and --steps the configuration says how long. Ctrl-C keeps a checkpoint; the same command
     with --resume goes on from there, also after a kill.
     """
-    if (recipe is None) == (config is None):
-        raise typer.BadParameter("Give either --recipe or --config.")
+    given = [option for option in (recipe, config) if option is not None]
+    if len(given) > 1 or not (given or start):
+        raise typer.BadParameter("Give either --recipe or --config; with --from neither is needed.")
+    if labels is not None and start is None:
+        raise typer.BadParameter("--labels goes with --from; else the configuration names the labels.")
     if minutes is not None and steps is not None:
         raise typer.BadParameter("Give either --minutes or --steps.")
     run_folder = output or Path("runs") / name
-    source = recipe if recipe is not None else Path(str(config))
+    source = given[0] if given else None
     with reporting(as_json), interruptible() as cancel:
-        from xlstm_unet.learn import TrainConfig, open_dataset
+        from xlstm_unet.learn import open_dataset
         from xlstm_unet.learn import train as run
+        from xlstm_unet.zoo import load_model
         from xlstm_unet.zoo.bundle import check_replaceable
 
-        settings = TrainConfig.read(source).adapted(name=name, steps=steps)
+        root = None if start is None else load_model(start)
+        settings = _settings(source, root, name, labels).adapted(steps=steps)
         folder = run_folder / settings.model.name
         check_replaceable(folder)
         with progress_bar() as show:
@@ -68,10 +82,11 @@ def train(
                 device=device,
                 minutes=minutes,
                 resume=resume,
+                start=None if root is None else root.weights,
                 on_event=lambda event: _show(event, show),
                 cancel=cancel,
             )
-        _write(folder, result, settings, data, dataset)
+        _write(folder, result, settings, data, dataset, root)
         if as_json:
             print_json(
                 {
@@ -88,6 +103,18 @@ def train(
             print(f"Use it with: xlstm-unet segment IMAGES --model {folder} --output results")
 
 
+def _settings(source: str | Path | None, root: Bundle | None, name: str, labels: str | None) -> TrainConfig:
+    from xlstm_unet.learn import TrainConfig
+    from xlstm_unet.learn.start_from import start_config
+
+    config = None if source is None else TrainConfig.read(source)
+    if root is not None:
+        names = tuple(part.strip() for part in labels.split(",")) if labels else ()
+        return start_config(root.spec, name, labels=names, config=config)
+    assert config is not None
+    return config.adapted(name=name)
+
+
 def _show(event: TrainEvent, show: OnProgress) -> None:
     if event.kind == "note":
         warn(event.message)
@@ -97,13 +124,15 @@ def _show(event: TrainEvent, show: OnProgress) -> None:
     show(Progress(f"training, step {event.step}{loss}", round(1000 * event.share), 1000))
 
 
-def _write(folder: Path, result: TrainResult, config: TrainConfig, data: Dataset, source: Path) -> None:
+def _write(
+    folder: Path, result: TrainResult, config: TrainConfig, data: Dataset, source: Path, root: Bundle | None
+) -> None:
     from xlstm_unet.zoo import write_bundle
     from xlstm_unet.zoo.card import CardFacts, known_licence, model_card
 
     licence = config.data_licence or "not stated"
     facts = CardFacts(
-        data=_data_sentences(data, licence),
+        data=_data_sentences(data, licence) + _root_sentence(root),
         licence=known_licence(licence),
         scores=result.scores,
         scores_on=f"the validation split of {data.name}, on which weights and decoding were chosen",
@@ -114,7 +143,12 @@ def _write(folder: Path, result: TrainResult, config: TrainConfig, data: Dataset
         result.spec,
         result.network,
         card=model_card(result.spec, facts),
-        licence=f"The weights were trained on data under this licence, which may bind them:\n\n{licence}\n",
+        licence=f"The weights were trained on data under this licence, which may bind them:\n\n{licence}\n"
+        + (
+            ""
+            if root is None
+            else f"\nThey started from those of {root.spec.name}, under:\n\n{root.licence}\n"
+        ),
         replay=result.replay,
     )
 
@@ -127,3 +161,9 @@ def _data_sentences(data: Dataset, licence: str) -> str:
         f"{len(kept)} images of {data.name}{f' ({counts})' if counts else ''}, "
         f"{len(data.split('val'))} more to choose weights by. Licence of the data: {licence}."
     )
+
+
+def _root_sentence(root: Bundle | None) -> str:
+    if root is None:
+        return ""
+    return f" The weights started from those of {root.spec.name}, whose licence and data bind them too."

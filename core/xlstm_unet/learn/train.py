@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -21,6 +21,7 @@ from xlstm_unet.learn.dataset import Dataset
 from xlstm_unet.learn.log import Log
 from xlstm_unet.learn.optimise import BatchSource, Optimisation
 from xlstm_unet.learn.replay import ReplayPack, make_replay
+from xlstm_unet.learn.start_from import copy_fitting
 from xlstm_unet.learn.validate import Validator
 from xlstm_unet.nets import Network, best_device, build_network
 from xlstm_unet.progress import Cancel, check_cancelled
@@ -100,6 +101,7 @@ def train(
     minutes: float | None = None,
     resume: bool = False,
     network_type: type[Network] = Network,
+    start: Mapping[str, Tensor] | None = None,
     on_event: OnEvent | None = None,
     cancel: Cancel | None = None,
 ) -> TrainResult:
@@ -125,6 +127,8 @@ def train(
         Go on from the last checkpoint of ``run_dir``.
     network_type
         Class of the network that is built from the model, where another than the usual one is compared.
+    start
+        Weights of another model to start from: those that fit are copied, the heads are new.
     on_event
         Told every `LOG_INTERVAL` steps and after every validation.
     cancel
@@ -143,6 +147,8 @@ def train(
         if not dataset.split(split):
             raise DatasetError(f"{dataset.name} has no samples in split {split!r}.", "Training needs both.")
     run = _Run(config, dataset, Path(run_dir), best_device(device), minutes, network_type, on_event, cancel)
+    if start is not None:
+        run.start_from(start)
     return run.train(resume)
 
 
@@ -181,6 +187,12 @@ class _Run:
         self._loss_sum = torch.zeros((), device=device)
         self._rate_from = (0, self._started)
         self.log: Log
+
+    def start_from(self, weights: Mapping[str, Tensor]) -> None:
+        """Take over the weights of another model that fit; the averaged weights start from them too."""
+        fresh = copy_fitting(self.optimisation.network, weights)
+        self.optimisation.average.load_state_dict(self.optimisation.network.state_dict())
+        self._tell("note", message=f"New weights: {len(fresh)} of {len(weights)} tensors.")
 
     def train(self, resume: bool) -> TrainResult:
         """Run to the end."""

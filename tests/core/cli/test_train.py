@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -107,6 +109,27 @@ def test_the_bundle(trained: dict[str, Any]) -> None:
     assert {patch.id for patch in replay.train} == {"fluo_small", "hist_pink_he"}
 
 
+def test_a_new_model_starts_from_another_one(
+    invoke: Invoke, trained: dict[str, Any], dataset: Path, tmp_path: Path
+) -> None:
+    areas = tmp_path / "areas"
+    shutil.copytree(dataset, areas)
+    for path in areas.glob("*/labels/*.png"):
+        with Image.open(path) as picture:
+            inside = np.asarray(picture) > 0
+        Image.fromarray(inside.astype(np.uint8)).save(path)
+    start = ("--from", trained["folder"], "--labels", "tissue", "--steps", "1")
+    done = invoke("train", areas, "--name", "new", *start, "--output", tmp_path / "run")
+    assert done.exit_code == 0, done.stderr
+    bundle = read_bundle(tmp_path / "run" / "new")
+    assert bundle.spec.task == "classes"
+    assert [label.name for label in bundle.spec.labels] == ["tissue"]
+    assert bundle.spec.network == read_bundle(trained["folder"]).spec.network
+    assert "started from those of mine" in bundle.card
+    assert "started from those of mine" in bundle.licence
+    assert "BBBC038" in bundle.licence
+
+
 def test_a_second_run_in_the_folder_is_refused(
     invoke: Invoke, trained: dict[str, Any], config: Path, dataset: Path
 ) -> None:
@@ -122,6 +145,8 @@ def test_a_second_run_in_the_folder_is_refused(
         (["--name", "x", "--recipe", "nuclei", "--config", "c.toml"], 2, "--recipe or --config"),
         (["--name", "x", "--recipe", "nuclei", "--steps", "1", "--minutes", "1"], 2, "--minutes or --steps"),
         (["--name", "../x", "--recipe", "nuclei"], 1, "name is '../x'"),
+        (["--name", "x", "--recipe", "nuclei", "--labels", "a,b"], 2, "--labels goes with --from"),
+        (["--name", "x", "--from", "nucleii"], 1, "'nuclei'"),
         (["--name", "x", "--recipe", "nucleii"], 1, "nuclei"),
         (["--name", "x", "--config", "missing.toml"], 1, "cannot be read"),
         (["--name", "x", "--recipe", "nuclei"], 1, "is not a folder"),
