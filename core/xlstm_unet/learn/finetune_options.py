@@ -6,8 +6,6 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Probability = Annotated[float, Field(ge=0, le=1)]
-
 
 class FineTuneOptions(BaseModel):
     """Settings of `finetune`; the defaults are what users get."""
@@ -16,16 +14,14 @@ class FineTuneOptions(BaseModel):
 
     replay_share: Annotated[float, Field(ge=0, lt=1)] = 0.25
     """Share of a batch that comes from the replay pack; 0: no replay."""
-    untouched: Literal["ignore", "background"] = "ignore"
-    """What untouched voxels count as; ``background`` is the usual mistake, for comparison."""
     trained: Literal["auto", "all", "decoder", "norms"] = "auto"
     """Which parameters learn; ``auto``: all of a small network, else decoder, norms and head."""
-    start: Literal["root", "scratch"] = "root"
-    """Weights to start from; ``scratch``: new ones."""
     distillation: Annotated[float, Field(ge=0)] = 0.0
-    """Weight of staying near the root's output on untouched voxels."""
+    """Weight of staying near the root's output on untouched voxels; 0: they carry no loss."""
     hold_out: Annotated[float, Field(ge=0, le=0.5)] = 0.2
     """Share of the corrected objects kept back to judge by, where there are enough of them."""
+    judge: bool = True
+    """Measure before and after; without it all time goes into steps and the verdict is ``keep``."""
     learning_rate: Annotated[float, Field(gt=0)] = 6e-4
     warmup: Annotated[int, Field(ge=0)] = 10
     batch: Annotated[int, Field(ge=1, le=256)] = 4

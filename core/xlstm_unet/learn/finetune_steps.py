@@ -1,0 +1,198 @@
+"""One step of fine-tuning after another: partial losses, AdamW, averaged weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from xlstm_unet.learn.config import Losses
+from xlstm_unet.learn.finetune_batches import Batch
+from xlstm_unet.learn.finetune_options import FineTuneOptions
+from xlstm_unet.learn.losses import Targets, segmentation_loss
+from xlstm_unet.learn.optimise import Average, training_dtype
+from xlstm_unet.nets import Network, count_parameters
+from xlstm_unet.nets.norm import InstanceNorm
+
+ALL_PARAMETERS = 4_000_000
+"""Networks of up to so many parameters learn with all of them."""
+
+_BETAS = (0.9, 0.99)
+_EPS = 1e-8
+_DECAY = 0.01
+_CLIP = 1.0
+_AVERAGE = 0.97
+
+
+class AdamW:
+    """AdamW (Loshchilov and Hutter 2019) over tensors in one pass each.
+
+    ``torch.optim`` imports the whole compiler when its first optimiser is made, seconds that a user waits.
+    """
+
+    def __init__(self, parameters: list[nn.Parameter]) -> None:
+        self.parameters = parameters
+        self.steps = 0
+        self.first = [torch.zeros_like(p) for p in parameters]
+        self.second = [torch.zeros_like(p) for p in parameters]
+
+    @torch.no_grad()
+    def step(self, rate: float) -> None:
+        """Move the parameters against their gradients, which are clipped to norm 1 and then dropped."""
+        gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in self.parameters]
+        norm = torch.linalg.vector_norm(torch.stack(torch._foreach_norm(gradients)))
+        torch._foreach_mul_(gradients, (_CLIP / (norm + 1e-6)).clamp(max=1.0))
+        self.steps += 1
+        torch._foreach_lerp_(self.first, gradients, 1 - _BETAS[0])
+        torch._foreach_mul_(self.second, _BETAS[1])
+        torch._foreach_addcmul_(self.second, gradients, gradients, 1 - _BETAS[1])
+        scale = torch._foreach_sqrt(self.second)
+        torch._foreach_div_(scale, (1 - _BETAS[1] ** self.steps) ** 0.5)
+        torch._foreach_add_(scale, _EPS)
+        decayed = [p for p in self.parameters if p.ndim > 1]
+        torch._foreach_mul_(decayed, 1 - rate * _DECAY)
+        torch._foreach_addcdiv_(self.parameters, self.first, scale, -rate / (1 - _BETAS[0] ** self.steps))
+        for parameter in self.parameters:
+            parameter.grad = None
+
+
+class Learner:
+    """A network that learns, with its averaged weights.
+
+    Parameters
+    ----------
+    network
+        On its device, in training mode; it is changed.
+    options
+        How.
+    teacher
+        The root, for distillation; None without.
+    interrupt
+        Asked many times within a step; it ends the step by raising.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        options: FineTuneOptions,
+        teacher: Network | None,
+        interrupt: Callable[[], None],
+    ) -> None:
+        self.network = network
+        self.options = options
+        self.teacher = teacher
+        self.interrupt = interrupt
+        self.device = next(network.parameters()).device
+        self._dtype = training_dtype(self.device)
+        chosen = trained_parameters(network, options.trained)
+        for parameter in network.parameters():
+            parameter.requires_grad_(parameter in chosen)
+        self.optimiser = AdamW([p for p in network.parameters() if p.requires_grad])
+        self.average = Average(network, _AVERAGE)
+        self.losses = Losses()
+
+    def step(self, batch: Batch) -> float:
+        """Learn from one batch and return its loss."""
+        with _interruptible(self.network, self.interrupt):
+            with self._autocast():
+                output = self.network.forward(batch.image)
+            loss = self._loss(output.float(), batch)
+            loss.backward()  # type: ignore[no-untyped-call]
+        warm = min(1.0, (self.optimiser.steps + 1) / max(1, self.options.warmup))
+        self.optimiser.step(self.options.learning_rate * warm)
+        self.average.update(self.network, self.optimiser.steps)
+        return float(loss.detach())
+
+    def _autocast(self) -> Any:
+        if self._dtype == torch.float32:
+            return nullcontext()
+        return torch.autocast(self.device.type, self._dtype)
+
+    def _loss(self, output: Tensor, batch: Batch) -> Tensor:
+        """Corrections and replay are averaged apart: a replayed crop knows every pixel, a correction few."""
+        cut, share = batch.corrected, self.options.replay_share
+        loss = segmentation_loss([output[:cut]], _rows(batch.targets, slice(None, cut)), self.losses)
+        if cut < len(output):
+            rest = segmentation_loss([output[cut:]], _rows(batch.targets, slice(cut, None)), self.losses)
+            loss = (1 - share) * loss + share * rest
+        if self.teacher is not None and self.options.distillation:
+            loss = loss + self.options.distillation * self._distance_to_root(output[:cut], batch)
+        return loss
+
+    def _distance_to_root(self, output: Tensor, batch: Batch) -> Tensor:
+        assert self.teacher is not None
+        cut = batch.corrected
+        with torch.no_grad(), self._autocast():
+            root = self.teacher.forward(batch.image[:cut]).float()
+        known = batch.targets.supervised
+        free = torch.ones_like(output[:, 0]) if known is None else (~known[:cut]).float()
+        classes = output if batch.targets.distance is None else output[:, :-1]
+        taught = root if batch.targets.distance is None else root[:, :-1]
+        divergence = nn.functional.kl_div(
+            classes.log_softmax(1), taught.log_softmax(1), reduction="none", log_target=True
+        ).sum(1)
+        return (divergence * free).sum() / free.sum().clamp(min=1)
+
+    def state(self) -> dict[str, Any]:
+        """Return a copy of everything that the next step depends on."""
+        return {
+            "network": {n: t.detach().clone() for n, t in self.network.state_dict().items()},
+            "average": [t.clone() for t in self.average.values],
+            "steps": self.optimiser.steps,
+            "first": [t.clone() for t in self.optimiser.first],
+            "second": [t.clone() for t in self.optimiser.second],
+        }
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go back to a state."""
+        self.network.load_state_dict(state["network"])
+        self.optimiser.steps = state["steps"]
+        for name, target in (
+            ("average", self.average.values),
+            ("first", self.optimiser.first),
+            ("second", self.optimiser.second),
+        ):
+            torch._foreach_copy_(target, state[name])
+
+
+def trained_parameters(network: Network, which: str) -> set[nn.Parameter]:
+    """Return the parameters that learn."""
+    if which == "all" or (which == "auto" and count_parameters(network) <= ALL_PARAMETERS):
+        return set(network.parameters())
+    norms = {p for m in network.modules() if isinstance(m, InstanceNorm) for p in m.parameters()}
+    return norms if which == "norms" else norms | set(network.decoder.parameters())
+
+
+def _rows(targets: Targets, rows: slice) -> Targets:
+    parts = {
+        name: None if (part := getattr(targets, name)) is None else part[rows]
+        for name in ("classes", "distance", "supervised", "distance_supervised")
+    }
+    return replace(targets, **parts)
+
+
+@contextmanager
+def _interruptible(network: Network, interrupt: Callable[[], None]) -> Iterator[None]:
+    """Ask before every layer, forward and backward: one step can take longer than a user waits."""
+
+    def ask(*_: Any) -> None:
+        interrupt()
+
+    def ask_on_the_way_back(module: nn.Module, inputs: Any, output: Tensor) -> None:
+        if output.requires_grad:
+            output.register_hook(ask)
+
+    handles = []
+    for module in network.modules():
+        if not any(module.children()):
+            handles.append(module.register_forward_pre_hook(ask))
+            handles.append(module.register_forward_hook(ask_on_the_way_back))
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
