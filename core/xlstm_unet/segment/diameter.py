@@ -17,12 +17,10 @@ from xlstm_unet.progress import Cancel
 from xlstm_unet.segment.predictor import Predictor
 from xlstm_unet.segment.segmentation import decode_maps
 
-AS_IS = (0.25, 1.4)
-"""Factors from found diameter to the model's within which an image is not resampled.
-
-Models are trained over a spread of diameters: large objects are found as they are, and resampling only blurs;
-small ones gain from being enlarged, for their boundaries are a pixel or two wide.
-"""
+SMALL = 13.0
+"""Diameter in pixels below which objects gain from being enlarged: their boundaries are a pixel or two wide."""
+LARGE = 4.0
+"""Times the model's diameter up to which objects are found as they are: resampling would only blur."""
 _TRUSTED = (0.4, 2.5)
 """Factors within which what is found at scale 1 needs no second look at another scale."""
 
@@ -57,6 +55,11 @@ class _Trial:
     diameter: float
     """Of the objects found, in pixels of the image."""
     sureness: float
+
+
+def found_as_is(diameter: float, model_diameter: float) -> bool:
+    """Whether a model finds objects of a diameter, in pixels, best without any resampling."""
+    return min(SMALL, model_diameter) <= diameter <= LARGE * model_diameter
 
 
 def whole_object_diameters(labels: NDArray[np.integer]) -> NDArray[np.float64]:

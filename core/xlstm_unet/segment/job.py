@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from xlstm_unet.images import Image, Normaliser, channels_first, fit_normalisation, resample, resample_volume
 from xlstm_unet.images.volumes import Kind
 from xlstm_unet.progress import Cancel, OnProgress, Progress, check_cancelled
-from xlstm_unet.segment.diameter import AS_IS, estimate_diameter
+from xlstm_unet.segment.diameter import estimate_diameter, found_as_is
 from xlstm_unet.segment.predictor import Predictor
 from xlstm_unet.segment.scale import Scale, diameter_scale, given_scale
 
@@ -172,7 +172,7 @@ class Job:
             self._ready = _Prepared(number, array, None if self._mirror else found.maps)
             return unknown
         scale = diameter_scale(self.spec, found.diameter, "estimated")
-        if AS_IS[0] <= scale.factors[0] <= AS_IS[1]:
+        if self.spec.object_diameter and found_as_is(found.diameter, self.spec.object_diameter):
             scale = replace(unknown, diameter=found.diameter)
             self._ready = _Prepared(number, array, None if self._mirror else found.maps)
         else:

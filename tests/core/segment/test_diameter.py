@@ -9,7 +9,12 @@ import pytest
 
 from xlstm_unet.images import normalise
 from xlstm_unet.nets import Network
-from xlstm_unet.segment.diameter import busiest_window, estimate_diameter, whole_object_diameters
+from xlstm_unet.segment.diameter import (
+    busiest_window,
+    estimate_diameter,
+    found_as_is,
+    whole_object_diameters,
+)
 from xlstm_unet.segment.predictor import Predictor
 from xlstm_unet.spec import ModelSpec
 
@@ -59,3 +64,21 @@ def test_nothing_to_measure_gives_no_estimate(disc_model: tuple[ModelSpec, Netwo
     array = np.zeros((1, 40, 40), np.float32)
     array[0, 20, 20] = 1
     assert estimate_diameter(array, Predictor(spec, network, device="cpu")).diameter is None
+
+
+@pytest.mark.parametrize(
+    ("diameter", "model_diameter", "as_is"),
+    [
+        (9, 18, False),
+        (13, 18, True),
+        (18, 18, True),
+        (60, 18, True),
+        (80, 18, False),
+        (9, 8, True),
+        (20, 32, True),
+    ],
+)
+def test_only_small_and_huge_objects_are_resampled(
+    diameter: float, model_diameter: float, as_is: bool
+) -> None:
+    assert found_as_is(diameter, model_diameter) is as_is
