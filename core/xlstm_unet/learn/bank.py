@@ -144,6 +144,8 @@ class Bank:
             windows.append(background_window(item.labels))
         self.values = torch.cat(values).to(device)
         self.labels = torch.cat(labels).to(device)
+        self.partial = bool((self.labels < 0).any())
+        """Whether some pixels carry no truth."""
         self.shapes = torch.tensor(shapes)
         """Spatial sizes, (n, axes), on the CPU."""
         self.anchors = anchors
@@ -199,7 +201,7 @@ class Bank:
 def _anchors(labels: NDArray[np.int32], *, instances: bool) -> Tensor:
     """Coordinates of one pixel of every object, or of `_ANCHORS` pixels spread evenly over the classes."""
     flat = labels.ravel()
-    where = np.flatnonzero(flat)
+    where = np.flatnonzero(flat > 0)
     order = where[np.argsort(flat[where], kind="stable")]
     counts = np.unique(flat[where], return_counts=True)[1]
     if not counts.size:

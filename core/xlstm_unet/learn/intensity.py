@@ -13,9 +13,25 @@ from torch.nn.functional import avg_pool2d, avg_pool3d, interpolate
 
 from xlstm_unet.learn.bank import send
 from xlstm_unet.learn.config import Intensity
+from xlstm_unet.spec import ModelSpec
 
 _BLUR_RADIUS = 6
+_STANDARDISED = ("zscore", "ct")
 _LUMINANCE = torch.tensor([0.299, 0.587, 0.114])
+
+
+def unit_range(spec: ModelSpec) -> tuple[Tensor, Tensor]:
+    """Return what 0 and 1 are, for the changes here, in each channel of a model's normalised images.
+
+    Returns
+    -------
+    low, high
+        (C, 1, ...) float32: 0 and 1 for schemes that scale to this range, -2 and 2 for z-scores.
+    """
+    schemes = spec.normalisation * (spec.input_channels if len(spec.normalisation) == 1 else 1)
+    wide = torch.tensor([2.0 if entry.scheme in _STANDARDISED else 0.0 for entry in schemes])
+    wide = wide.view(-1, *([1] * spec.dimension))
+    return -wide, torch.where(wide > 0, wide, 1.0)
 
 
 def change_intensity(

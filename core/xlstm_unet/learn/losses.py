@@ -7,10 +7,11 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, smooth_l1_loss
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, smooth_l1_loss
 
 from xlstm_unet.learn.config import Losses
 from xlstm_unet.learn.targets import BOUNDARY
+from xlstm_unet.spec import ModelSpec
 
 _BETA = 0.05
 _SMOOTH = 1.0
@@ -59,7 +60,19 @@ def instance_classes(labels: Tensor) -> Tensor:
     return inside.long() + (edge & inside).long() * (BOUNDARY - 1)
 
 
-def segmentation_loss(outputs: Sequence[Tensor], targets: Targets, weights: Losses) -> Tensor:
+def region_table(spec: ModelSpec) -> Tensor | None:
+    """Return which region holds which label, bool (regions, 1 + labels); None for single labels."""
+    if not spec.regions:
+        return None
+    table = torch.zeros(len(spec.regions), 1 + len(spec.labels), dtype=torch.bool)
+    for row, region in zip(table, spec.regions, strict=True):
+        row[list(region.values)] = True
+    return table
+
+
+def segmentation_loss(
+    outputs: Sequence[Tensor], targets: Targets, weights: Losses, regions: Tensor | None = None
+) -> Tensor:
     """Return the loss of a batch, a scalar.
 
     Parameters
@@ -71,6 +84,8 @@ def segmentation_loss(outputs: Sequence[Tensor], targets: Targets, weights: Loss
         At the finest scale.
     weights
         Weights of the parts.
+    regions
+        Of `region_table`, on the device of the outputs, where these are regions.
     """
     finest = outputs[0].shape[2:]
     total = outputs[0].new_zeros((), dtype=torch.float32)
@@ -78,13 +93,15 @@ def segmentation_loss(outputs: Sequence[Tensor], targets: Targets, weights: Loss
         step = [-(-fine // coarse) for fine, coarse in zip(finest, output.shape[2:], strict=True)]
         scaled = targets if output is outputs[0] else targets.every(step)
         output = _cropped(output, scaled.classes.shape[1:])
-        total = total + weight * _scale_loss(output.float(), scaled, weights)
+        total = total + weight * _scale_loss(output.float(), scaled, weights, regions)
     return total / sum(weights.scales)
 
 
-def _scale_loss(output: Tensor, targets: Targets, weights: Losses) -> Tensor:
+def _scale_loss(output: Tensor, targets: Targets, weights: Losses, regions: Tensor | None) -> Tensor:
     logits = output if targets.distance is None else output[:, :-1]
     known = _mask(targets.supervised, targets.classes)
+    if regions is not None:
+        return _region_loss(logits, targets.classes, known, weights, regions)
     entropy = cross_entropy(logits, targets.classes, reduction="none")
     loss = (entropy * known).sum() / known.sum().clamp(min=1)
     loss = loss + weights.dice * soft_dice_loss(logits, targets.classes, known)
@@ -111,13 +128,24 @@ def soft_dice_loss(logits: Tensor, classes: Tensor, known: Tensor) -> Tensor:
     known
         (B, *spatial), float: 1 where the class is known, else 0.
     """
-    share = logits.softmax(dim=1)
-    axes = [axis for axis in range(logits.ndim) if axis != 1]
-    truth = torch.zeros_like(share).scatter_(1, classes[:, None], 1.0) * known[:, None]
-    share = share * known[:, None]
-    overlap = (share * truth).sum(dim=axes)[1:]
-    size = (share + truth).sum(dim=axes)[1:]
-    return 1 - ((2 * overlap + _SMOOTH) / (size + _SMOOTH)).mean()
+    truth = torch.zeros_like(logits).scatter_(1, classes[:, None], 1.0)
+    return 1 - _dice(logits.softmax(dim=1), truth, known)[1:].mean()
+
+
+def _region_loss(logits: Tensor, classes: Tensor, known: Tensor, weights: Losses, regions: Tensor) -> Tensor:
+    """Cross-entropy and Dice of regions, each an output of its own: one voxel may be in several."""
+    truth = regions.T[classes].movedim(-1, 1).to(logits.dtype)
+    entropy = binary_cross_entropy_with_logits(logits, truth, reduction="none").mean(dim=1)
+    loss = (entropy * known).sum() / known.sum().clamp(min=1)
+    return loss + weights.dice * (1 - _dice(logits.sigmoid(), truth, known).mean())
+
+
+def _dice(share: Tensor, truth: Tensor, known: Tensor) -> Tensor:
+    """Soft Dice of each channel over the known pixels of the batch."""
+    axes = [axis for axis in range(share.ndim) if axis != 1]
+    share, truth = share * known[:, None], truth * known[:, None]
+    overlap, size = (share * truth).sum(dim=axes), (share + truth).sum(dim=axes)
+    return (2 * overlap + _SMOOTH) / (size + _SMOOTH)
 
 
 def _cropped(output: Tensor, size: Sequence[int]) -> Tensor:

@@ -13,8 +13,8 @@ from xlstm_unet.learn.augment import draw_warps
 from xlstm_unet.learn.background import fold_into_windows, normalise_alone
 from xlstm_unet.learn.bank import Bank, crop_batch, send
 from xlstm_unet.learn.config import TrainConfig
-from xlstm_unet.learn.intensity import change_intensity, empty_patches
-from xlstm_unet.learn.losses import Targets, instance_classes, segmentation_loss
+from xlstm_unet.learn.intensity import change_intensity, empty_patches, unit_range
+from xlstm_unet.learn.losses import Targets, instance_classes, region_table, segmentation_loss
 from xlstm_unet.nets import Network
 from xlstm_unet.nets.runtime import compute_dtype
 
@@ -75,6 +75,8 @@ class BatchSource:
         weights = [counts[name] ** -config.sampling.balance for name in modalities]
         self._weights = torch.tensor(weights, dtype=torch.float64)
         self._crops = torch.tensor([crop.weight for crop in config.crops], dtype=torch.float64)
+        low, high = unit_range(config.model)
+        self._low, self._high = send(low, bank.device), send(high - low, bank.device)
 
     def draw(self) -> tuple[Tensor, Targets]:
         """Return a batch: image (B, C, *size) float32 and its targets."""
@@ -94,12 +96,17 @@ class BatchSource:
         empty = torch.rand(batch, generator=generator) < config.sampling.empty
         if empty.any():
             filled = send(~empty, image.device).view(-1, *([1] * len(crop.size)))
-            image = torch.where(filled[:, None], image, empty_patches(image, self._noise))
+            empty_image = empty_patches(image, self._noise) * self._high + self._low
+            image = torch.where(filled[:, None], image, empty_image)
             labels = labels * filled
             distance = None if distance is None else distance * filled
+        image = (image - self._low) / self._high
         image = change_intensity(image, self.bank.gray[chosen], config.intensity, generator, self._noise)
+        image = image * self._high + self._low
+        supervised = labels >= 0 if self.bank.partial else None
+        labels = labels.clamp(min=0)
         classes = labels if distance is None else instance_classes(labels)
-        return image, Targets(classes, distance)
+        return image, Targets(classes, distance, supervised)
 
     def _windows(self, chosen: Tensor) -> Tensor:
         """Background windows of the crops that are to show one; zeros for the others."""
@@ -149,6 +156,8 @@ class Optimisation:
         self.config = config
         self.device = next(network.parameters()).device
         self._dtype = training_dtype(self.device)
+        table = region_table(config.model)
+        self._regions = None if table is None else send(table, self.device)
         settings = config.optimiser
         decayed = [p for p in network.parameters() if p.ndim > 1]
         others = [p for p in network.parameters() if p.ndim <= 1]
@@ -175,7 +184,7 @@ class Optimisation:
             group["lr"] = rate
         with torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32):
             outputs = self._outputs(image)
-        loss = segmentation_loss(outputs, targets, self.config.losses)
+        loss = segmentation_loss(outputs, targets, self.config.losses, self._regions)
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self.network.parameters(), self.config.optimiser.clip)

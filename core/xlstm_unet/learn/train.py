@@ -18,6 +18,7 @@ from xlstm_unet.learn import checkpoint
 from xlstm_unet.learn.bank import Bank
 from xlstm_unet.learn.config import TrainConfig
 from xlstm_unet.learn.dataset import Dataset
+from xlstm_unet.learn.grid import on_model_grid
 from xlstm_unet.learn.log import Log
 from xlstm_unet.learn.optimise import BatchSource, Optimisation
 from xlstm_unet.learn.replay import ReplayPack, make_replay
@@ -170,6 +171,7 @@ class _Run:
         self.minutes, self.network_type = minutes, network_type
         self.on_event, self.cancel = on_event, cancel
         self.fingerprint = dataset.fingerprint()
+        self.dataset = dataset = on_model_grid(dataset, config.model, cancel=cancel)
         samples = dataset.split("train")
         bank = Bank(samples, config.model, device, cancel=cancel)
         self.spec = config.model.model_copy(update={"object_diameter": _typical_diameter(bank.diameters)})

@@ -91,8 +91,7 @@ class Validator:
                     inside = 1 - logits[:3].softmax(dim=0)[0]
                     maps.append(Maps(_half(inside), _half(logits[3].clamp(0, 1)), None))
                 else:
-                    best = logits.argmax(dim=0).cpu().numpy().astype(np.uint16)
-                    maps.append(Maps(None, None, best))
+                    maps.append(Maps(None, None, _labels(logits, self.spec)))
         return maps
 
     def scores(
@@ -146,7 +145,7 @@ class Validator:
 
     def _score(self, maps: Maps, case: _Case, decoding: Decoding, cancel: Cancel | None) -> dict[str, float]:
         if maps.foreground is None or maps.distance is None:
-            return {"dice": _mean_dice(maps.classes, case.labels, len(self.spec.labels))}
+            return {"dice": _mean_dice(maps.classes, case.labels, self.spec)}
         labels = decode_instances(
             maps.foreground.astype(np.float32),
             maps.distance.astype(np.float32),
@@ -176,11 +175,25 @@ def _middle(shape: tuple[int, ...], spec: ModelSpec) -> tuple[slice, ...]:
     return tuple(slice(start, start + limit) for start, limit in zip(starts, limits, strict=True))
 
 
-def _mean_dice(predicted: NDArray[np.uint16] | None, true: NDArray[np.int32], classes: int) -> float:
-    """Dice averaged over the classes; 1 for a class that neither has."""
+def _labels(logits: torch.Tensor, spec: ModelSpec) -> NDArray[np.uint16]:
+    """Labels of one image: the likeliest, or regions painted one over the other."""
+    if not spec.regions:
+        return np.asarray(logits.argmax(dim=0).cpu().numpy().astype(np.uint16))
+    inside = (logits > 0).cpu().numpy()
+    labels = np.zeros(inside.shape[1:], dtype=np.uint16)
+    for region, mask in zip(spec.regions, inside, strict=True):
+        labels[mask] = region.paint
+    return labels
+
+
+def _mean_dice(predicted: NDArray[np.uint16] | None, true: NDArray[np.int32], spec: ModelSpec) -> float:
+    """Dice averaged over labels, or regions, where the truth is known; 1 for one that neither has."""
+    assert predicted is not None
+    known = true >= 0
+    groups = [region.values for region in spec.regions] or [(label.value,) for label in spec.labels]
     values = []
-    for value in range(1, classes + 1):
-        ours, truth = predicted == value, true == value
+    for group in groups:
+        ours, truth = np.isin(predicted, group) & known, np.isin(true, group)
         size = np.count_nonzero(ours) + np.count_nonzero(truth)
         values.append(2 * np.count_nonzero(ours & truth) / size if size else 1.0)
     return float(np.mean(values))
