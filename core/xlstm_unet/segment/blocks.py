@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-SMOOTHING = 0.5
+SMOOTHING = 0.7
 """Standard deviation, in voxels, of the Gaussian that takes ripples off the distance map.
 
 With 1, small touching nuclei grow together.

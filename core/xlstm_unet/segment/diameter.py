@@ -18,8 +18,8 @@ from xlstm_unet.segment.predictor import Predictor
 from xlstm_unet.segment.segmentation import decode_maps
 
 SMALL = 13.0
-"""Diameter in pixels below which objects gain from being enlarged: their boundaries are a pixel or two wide."""
-LARGE = 4.0
+"""Diameter in pixels below which objects gain from being enlarged: their boundaries are so thin."""
+LARGE = 3.0
 """Times the model's diameter up to which objects are found as they are: resampling would only blur."""
 _TRUSTED = (0.4, 2.5)
 """Factors within which what is found at scale 1 needs no second look at another scale."""
