@@ -72,7 +72,6 @@ def test_nothing_to_measure_gives_no_estimate(disc_model: tuple[ModelSpec, Netwo
         (9, 18, False),
         (13, 18, True),
         (18, 18, True),
-        (60, 18, True),
         (80, 18, False),
         (9, 8, True),
         (20, 32, True),
