@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from xlstm_unet.errors import CorrectionsError, ImageError
-from xlstm_unet.images import Image, channels_first, fit_normalisation, resample
+from xlstm_unet.images import Image, channels_first, fit_normalisation, oriented, resample, resample_volume
 from xlstm_unet.learn.corrections import Corrections
 from xlstm_unet.learn.supervision import Changes, Supervision, supervise
 from xlstm_unet.learn.targets import object_diameters
 from xlstm_unet.progress import Cancel, check_cancelled
-from xlstm_unet.segment.diameter import AS_IS
+from xlstm_unet.segment.diameter import found_as_is
 from xlstm_unet.segment.scale import Scale, diameter_scale, given_scale
 from xlstm_unet.spec import ModelSpec
 
@@ -78,54 +78,87 @@ def pieces_of(
         found = [(index, change) for index, change in one.changes(spec) if change.states.any()]
         if not found:
             continue
-        parts = dict(one.image.parts(spec.dimension))
-        scale = _scale(one, parts[found[0][0]], spec)
+        image, turn = oriented(one.image, spec.orientation if spec.dimension == 3 else None)
+        parts = dict(image.parts(spec.dimension))
+        scale = _scale(one, [change for _, change in found], parts[found[0][0]], spec)
         for index, change in found:
             check_cancelled(cancel)
-            pieces.append(_piece(one, index, parts[index], change, scale, spec, source, cancel))
+            labels = np.asarray(one.labels[index], np.int32)
+            accepted = np.zeros(labels.shape, bool) if one.accepted is None else one.accepted[index]
+            masks = (change.changed, change.removed, accepted)
+            labels, *turned = (np.ascontiguousarray(turn.array(array)) for array in (labels, *masks))
+            pieces.append(_piece(image, index, parts[index], labels, turned, scale, spec, source, cancel))
             changes.append(change)
     return pieces, changes
 
 
-def _scale(corrections: Corrections, part: Image, spec: ModelSpec) -> Scale:
-    """Scale that the `Segmenter` would take if it found the objects as the user drew them."""
+def _scale(corrections: Corrections, changes: Sequence[Changes], part: Image, spec: ModelSpec) -> Scale:
+    """Scale that the `Segmenter` would take if it found the objects that the user settled."""
     scale = given_scale(part, spec, corrections.diameter)
     if scale is not None:
         return scale
-    diameters = np.concatenate(
-        [object_diameters(corrections.labels[index]) for index, _ in corrections.image.parts(spec.dimension)]
-    )
+    assert spec.object_diameter is not None
     unchanged = Scale((1.0,) * spec.dimension)
+    states = np.stack([change.states for change in changes])
+    indices = [index for index, change in corrections.changes(spec) if change.states.any()]
+    labels = np.stack([corrections.labels[index] for index in indices])
+    settled = np.unique(labels[states > 0])
+    planes = [np.where(np.isin(plane, settled), plane, 0) for plane in labels]
+    diameters = np.concatenate([object_diameters(plane) for plane in planes])
     if not diameters.size:
         return unchanged
-    found = diameter_scale(spec, float(np.median(diameters)), "corrected")
-    return unchanged if AS_IS[0] <= found.factors[0] <= AS_IS[1] else found
+    diameter = float(np.median(diameters))
+    if found_as_is(diameter, spec.object_diameter):
+        return unchanged
+    return diameter_scale(spec, diameter, "corrected")
 
 
 def _piece(
-    corrections: Corrections,
+    image: Image,
     index: tuple[int, ...],
     part: Image,
-    change: Changes,
+    labels: NDArray[np.int32],
+    masks: Sequence[NDArray[np.bool_]],
     scale: Scale,
     spec: ModelSpec,
     source: int,
     cancel: Cancel | None,
 ) -> Piece:
     try:
-        image = _network_input(corrections.image, index, part, spec)
-        shape = scale.shape(part, image.shape[1:], spec)
+        pixels = _network_input(image, index, part, spec)
+        shape = scale.shape(part, pixels.shape[1:], spec)
     except ImageError as error:
         raise CorrectionsError(error.message, error.hint) from error
-    labels = np.asarray(corrections.labels[index])
-    accepted = np.zeros(labels.shape, bool) if corrections.accepted is None else corrections.accepted[index]
-    arrays = [labels.astype(np.int32), change.changed, change.removed, accepted]
     if shape != labels.shape:
-        image = resample(image, order=1 if spec.dimension == 2 else 3, shape=shape, cancel=cancel)
-        arrays = [resample(array, order=0, shape=shape) for array in arrays]
-    box = _box(arrays[1] | arrays[2] | arrays[3], spec)
-    image = np.ascontiguousarray(np.broadcast_to(image, (spec.input_channels, *shape))[(slice(None), *box)])
-    return Piece(image, *(np.ascontiguousarray(array[box]) for array in arrays), source=source)
+        pixels = _resampled(pixels, part, shape, scale, spec, cancel)
+        labels = resample(labels, order=0, shape=shape)
+        masks = [resample(mask, order=0, shape=shape) for mask in masks]
+    changed, removed, accepted = masks
+    box = _box(changed | removed | accepted, spec)
+    pixels = np.broadcast_to(pixels, (spec.input_channels, *shape))[(slice(None), *box)]
+    return Piece(
+        image=np.ascontiguousarray(pixels),
+        labels=np.ascontiguousarray(labels[box]),
+        changed=np.ascontiguousarray(changed[box]),
+        removed=np.ascontiguousarray(removed[box]),
+        accepted=np.ascontiguousarray(accepted[box]),
+        source=source,
+    )
+
+
+def _resampled(
+    pixels: NDArray[np.float32],
+    part: Image,
+    shape: tuple[int, ...],
+    scale: Scale,
+    spec: ModelSpec,
+    cancel: Cancel | None,
+) -> NDArray[np.float32]:
+    if spec.dimension == 2:
+        return np.asarray(resample(pixels, shape=shape, cancel=cancel))
+    own = part.spacing or (1.0,) * len(shape)
+    wanted = tuple(step / factor for step, factor in zip(own, scale.factors, strict=True))
+    return resample_volume(pixels, own, wanted, shape=shape, kind="image", cancel=cancel)
 
 
 def _network_input(image: Image, index: tuple[int, ...], part: Image, spec: ModelSpec) -> NDArray[np.float32]:

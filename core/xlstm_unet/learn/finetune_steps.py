@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -53,9 +52,9 @@ class AdamW:
         scale = torch._foreach_sqrt(self.second)
         torch._foreach_div_(scale, (1 - _BETAS[1] ** self.steps) ** 0.5)
         torch._foreach_add_(scale, _EPS)
-        decayed = [p for p in self.parameters if p.ndim > 1]
-        torch._foreach_mul_(decayed, 1 - rate * _DECAY)
-        torch._foreach_addcdiv_(self.parameters, self.first, scale, -rate / (1 - _BETAS[0] ** self.steps))
+        parameters: list[Tensor] = [*self.parameters]
+        torch._foreach_mul_([p for p in parameters if p.ndim > 1], 1 - rate * _DECAY)
+        torch._foreach_addcdiv_(parameters, self.first, scale, -rate / (1 - _BETAS[0] ** self.steps))
         for parameter in self.parameters:
             parameter.grad = None
 
@@ -168,11 +167,8 @@ def trained_parameters(network: Network, which: str) -> set[nn.Parameter]:
 
 
 def _rows(targets: Targets, rows: slice) -> Targets:
-    parts = {
-        name: None if (part := getattr(targets, name)) is None else part[rows]
-        for name in ("classes", "distance", "supervised", "distance_supervised")
-    }
-    return replace(targets, **parts)
+    parts = (targets.classes, targets.distance, targets.supervised, targets.distance_supervised)
+    return Targets(*(None if part is None else part[rows] for part in parts))  # type: ignore[arg-type]
 
 
 @contextmanager
@@ -184,7 +180,7 @@ def _interruptible(network: Network, interrupt: Callable[[], None]) -> Iterator[
 
     def ask_on_the_way_back(module: nn.Module, inputs: Any, output: Tensor) -> None:
         if output.requires_grad:
-            output.register_hook(ask)
+            output.register_hook(ask)  # type: ignore[no-untyped-call]
 
     handles = []
     for module in network.modules():

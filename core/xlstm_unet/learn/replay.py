@@ -219,11 +219,11 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
             or sum(m.file_size for m in members) > _MAX_UNPACKED
         ):
             raise BundleError(f"{path} unpacks to more than a replay pack may hold.")
-        return {m.filename.removesuffix(".npy"): _array(archive.read(m), m.filename) for m in members}
+        return {m.filename.removesuffix(".npy"): parse_npy(archive.read(m), m.filename) for m in members}
 
 
-def _array(data: bytes, name: str) -> NDArray[Any]:
-    """Read one ``.npy``, whose header must say just the size that the file has."""
+def parse_npy(data: bytes, name: str) -> NDArray[Any]:
+    """Read one ``.npy``, whose header must say just the size that the file has; else `ValueError`."""
     file = io.BytesIO(data)
     if np.lib.format.read_magic(file) != (1, 0):
         raise ValueError(f"{name} is no .npy of version 1.0")

@@ -267,7 +267,8 @@ def _single_pieces(labels: NDArray[np.integer]) -> tuple[NDArray[np.int32], NDAr
     """Number every piece of every object anew, and mark specks that are much smaller than their object."""
     from skimage.measure import label
 
-    pieces = label(labels, background=0, connectivity=labels.ndim).astype(np.int32)
+    found: NDArray[np.int64] = label(labels, background=0, connectivity=labels.ndim)  # type: ignore[no-untyped-call]
+    pieces = found.astype(np.int32)
     count = int(pieces.max(initial=0))
     owner = np.zeros(count + 1, np.int64)
     owner[pieces] = labels

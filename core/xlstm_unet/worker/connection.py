@@ -182,7 +182,8 @@ class Connection:
         if job is None:
             return
         if header.type == "progress":
-            job.report(Progress(str(fields["stage"]), int(fields["done"]), int(fields["total"])))
+            stage, values = str(fields["stage"]), dict(fields.get("values", {}))
+            job.report(Progress(stage, int(fields["done"]), int(fields["total"]), values))
             return
         if header.type == "result":
             job.finish(Reply(dict(fields["values"]), arrays))

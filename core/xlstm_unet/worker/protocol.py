@@ -35,7 +35,7 @@ DTYPES = ("|b1", "|u1", "|i1", "<u2", "<i2", "<u4", "<i4", "<u8", "<i8", "<f2", 
 FIELDS: Mapping[str, frozenset[str]] = {
     "request": frozenset({"type", "id", "method", "params", "arrays"}),
     "cancel": frozenset({"type", "id"}),
-    "progress": frozenset({"type", "id", "stage", "done", "total"}),
+    "progress": frozenset({"type", "id", "stage", "done", "total", "values"}),
     "result": frozenset({"type", "id", "values", "arrays"}),
     "error": frozenset({"magic", "type", "id", "code", "message", "hint"}),
     "cancelled": frozenset({"type", "id"}),

@@ -52,12 +52,13 @@ class Task:
         return self._cancelled.is_set()
 
     def progress(self, progress: Progress) -> None:
-        """Pass a step on to the client, at most about twenty a second; the last of a stage always."""
+        """Pass a step on, at most about twenty a second; the last of a stage, and news, always."""
         if self.cancelled():
             raise CancelledError
         now = time.monotonic()
         new_stage, finished = progress.stage != self._stage, progress.done >= progress.total
-        if new_stage or finished or now - self._sent_at >= PROGRESS_SECONDS:
+        news = progress.values.get("event", "step") != "step"
+        if new_stage or finished or news or now - self._sent_at >= PROGRESS_SECONDS:
             self._stage, self._sent_at = progress.stage, now
             self._send_progress(progress)
 
@@ -79,6 +80,8 @@ class Method:
     lane
         ``job``: one after another; ``quick``: beside a running job, for what takes well under a second;
         ``network``: beside both, one after another, for what waits for other machines.
+    optional
+        Names of the arrays that it may bring.
     replaces
         Key of the requests that a new one makes pointless: they end as cancelled; None: never.
     """
@@ -87,6 +90,7 @@ class Method:
     params: type[Params]
     run: Callable[[Any, Task], Reply]
     arrays: frozenset[str] = field(default_factory=frozenset)
+    optional: frozenset[str] = field(default_factory=frozenset)
     lane: Lane = "job"
     replaces: Callable[[Any], str] | None = None
 
@@ -103,9 +107,10 @@ class Method:
         except ValidationError as error:
             raise ProtocolError(f"Method {self.name!r}: {_describe(error)}.") from error
         found = {spec.name for spec in arrays}
-        if found != self.arrays:
+        if not self.arrays <= found <= self.arrays | self.optional:
+            may = f" and may have {sorted(self.optional)}" if self.optional else ""
             raise ProtocolError(
-                f"Method {self.name!r} got the arrays {sorted(found)}, expected {sorted(self.arrays)}."
+                f"Method {self.name!r} got the arrays {sorted(found)}, expected {sorted(self.arrays)}{may}."
             )
         return checked
 

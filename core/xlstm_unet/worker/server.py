@@ -247,9 +247,9 @@ class Server:
             self._end(0)
 
     def _send_progress(self, number: int, step: Progress) -> None:
-        self._send(
-            {"type": "progress", "id": number, "stage": step.stage, "done": step.done, "total": step.total}
-        )
+        message = {"type": "progress", "id": number}
+        message |= {"stage": step.stage, "done": step.done, "total": step.total}
+        self._send({**message, "values": dict(step.values)} if step.values else message)
 
     def _send_error(self, number: int | None, error: BaseException | None) -> None:
         if not isinstance(error, XLSTMUNetError):

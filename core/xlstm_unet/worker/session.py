@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from dataclasses import dataclass
+from typing import Annotated, Any, ClassVar
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import Field
 
-from xlstm_unet.images import Image, as_image
+from xlstm_unet.errors import CorrectionsError
 from xlstm_unet.nets.runtime import best_device, compute_dtype
 from xlstm_unet.segment import Segmentation
+from xlstm_unet.segment.keep import keep_classes, keep_objects
 from xlstm_unet.worker import hub_methods
+from xlstm_unet.worker.finetune_methods import FineTuning
+from xlstm_unet.worker.images import ImageParams, ModelParams, given_image
 from xlstm_unet.worker.kept import KeptResults
 from xlstm_unet.worker.protocol import Reply
 from xlstm_unet.worker.registry import Method, Params, Task
 from xlstm_unet.worker.warm import WarmModels
 from xlstm_unet.zoo import ModelEntry, list_models, load_model
 
-ModelName = Annotated[str, Field(min_length=1, max_length=4096)]
-Handle = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 Span = tuple[Annotated[int, Field(ge=0)], Annotated[int, Field(ge=1)]]
+Handle = Annotated[str, Field(pattern=r"^[0-9a-f]{16}$")]
 
 _SUMMARY = {
     "description",
@@ -38,31 +42,12 @@ _SUMMARY = {
 }
 
 
-class ModelParams(Params):
-    """Which model."""
-
-    model: ModelName
-    """Name of an embedded or own model, or the path of a bundle."""
-
-
-class ImageParams(ModelParams):
-    """A model and how to read the array ``image``."""
-
-    device: str = "auto"
-    axes: Annotated[str, Field(max_length=5)] | None = None
-    """One letter of TCZYX for each axis; None where they are plain."""
-    spacing: tuple[float, ...] | None = None
-    """Of the spatial axes, in the order Z, Y, X."""
-    unit: Literal["mm", "µm", "pixel"] = "pixel"
-    affine: tuple[tuple[float, float, float, float], ...] | None = None
-    name: Annotated[str, Field(max_length=1000)] = "image"
-    region: Annotated[tuple[Span, ...], Field(min_length=2, max_length=3)] | None = None
-    """Start and stop along each spatial axis; None: all."""
-
-
-class SegmentParams(ImageParams):
+class SegmentParams(ModelParams, ImageParams):
     """Parameters of ``segment``."""
 
+    device: str = "auto"
+    region: Annotated[tuple[Span, ...], Field(min_length=2, max_length=3)] | None = None
+    """Start and stop along each spatial axis; None: all."""
     diameter: Annotated[float, Field(gt=0)] | None = None
     """Diameter of the objects in pixels of the image; None: estimated or the model's."""
     mirror: bool = False
@@ -97,6 +82,7 @@ class Session:
     def __init__(self) -> None:
         self._models = WarmModels()
         self._kept = KeptResults()
+        self._tuning = FineTuning()
 
     def describe(self) -> dict[str, Any]:
         """Return the devices and models that there are."""
@@ -109,10 +95,11 @@ class Session:
             Method("list_models", Params, self.list_models, lane="quick"),
             Method("describe_model", ModelParams, self.describe_model, lane="quick"),
             Method("load_model", LoadParams, self.load_model),
-            Method("segment", SegmentParams, self.segment, image),
+            Method("segment", SegmentParams, self.segment, image, _Work.ARRAYS),
             Method("decode", DecodeParams, self.decode, lane="quick", replaces=lambda params: params.handle),
             Method("release", HandleParams, self.release, lane="quick"),
             *hub_methods.methods(),
+            *self._tuning.methods(),
         )
 
     def list_models(self, params: Params, task: Task) -> Reply:
@@ -131,7 +118,8 @@ class Session:
     def segment(self, params: SegmentParams, task: Task) -> Reply:
         """Answer with the labels of an image."""
         segmenter = self._models.get(params.model, params.device)
-        image = _image(params, task)
+        image = given_image(params, task)
+        work = _Work.given(task, image.label_shape, segmenter.spec.task)
         result = segmenter(
             image,
             region=_slices(params.region),
@@ -141,7 +129,7 @@ class Session:
             on_progress=task.progress,
             cancel=task.cancelled,
         )
-        handle = self._kept.keep(result) if params.keep else None
+        handle = self._kept.keep((result, work)) if params.keep else None
         notes = list(result.notes)
         if params.keep and handle is None:
             notes.append("The maps are too large to be kept: segment again to change thresholds.")
@@ -149,18 +137,21 @@ class Session:
             "handle": handle,
             "axes": result.axes,
             "read_as": image.read_as,
-            "objects": int(result.labels.max(initial=0)),
+            "kept": 0 if work is None else work.count(),
             "decoding": result.decoding.model_dump(),
             "diameter": result.diameter,
             "notes": notes,
             "seconds": result.seconds,
             "device": result.device,
         }
-        return Reply(values, {"labels": result.labels})
+        labels = result.labels if work is None else work.pasted_into(result.labels)
+        return Reply(values | {"objects": int(labels.max(initial=0))}, {"labels": labels})
 
     def decode(self, params: DecodeParams, task: Task) -> Reply:
         """Answer with labels decoded anew from kept maps."""
-        result: Segmentation = self._kept.get(params.handle)
+        result: Segmentation
+        work: _Work | None
+        result, work = self._kept.get(params.handle)
         labels = result.decode(
             params.threshold,
             params.seed_height,
@@ -168,11 +159,52 @@ class Session:
             on_progress=task.progress,
             cancel=task.cancelled,
         )
+        if work is not None:
+            labels = work.pasted_into(labels)
         return Reply({"objects": int(labels.max(initial=0))}, {"labels": labels})
 
     def release(self, params: HandleParams, task: Task) -> Reply:
         """Forget kept maps."""
         return Reply({"released": self._kept.release(params.handle)})
+
+
+@dataclass(frozen=True, eq=False)
+class _Work:
+    """A user's labels with their states, to be pasted into a new segmentation."""
+
+    ARRAYS: ClassVar[frozenset[str]] = frozenset({"keep_labels", "keep_states"})
+
+    labels: NDArray[np.integer]
+    states: NDArray[np.uint8]
+    task: str
+
+    @classmethod
+    def given(cls, task: Task, shape: tuple[int, ...], kind: str) -> _Work | None:
+        """Take what a request brought, if it did."""
+        labels, states = (task.arrays.get(name) for name in ("keep_labels", "keep_states"))
+        if labels is None and states is None:
+            return None
+        if labels is None or states is None or labels.shape != shape or states.shape != shape:
+            found = [None if array is None else array.shape for array in (labels, states)]
+            raise CorrectionsError(
+                f"keep_labels and keep_states have shapes {found}, expected twice {shape}."
+            )
+        if labels.dtype.kind not in "iu" or states.dtype != np.uint8:
+            raise CorrectionsError(
+                f"keep_labels and keep_states are {labels.dtype} and {states.dtype}, "
+                "expected integers and uint8."
+            )
+        return cls(labels, states, kind)
+
+    def pasted_into(self, fresh: NDArray[np.int32]) -> NDArray[np.int32]:
+        """Return new labels with the user's in them."""
+        paste = keep_objects if self.task == "instances" else keep_classes
+        return paste(fresh, self.labels, self.states)
+
+    def count(self) -> int:
+        """Number of objects (or classes) that are kept."""
+        values = np.unique(self.labels[self.states > 0])
+        return int(np.count_nonzero(values))
 
 
 def describe_devices() -> list[dict[str, Any]]:
@@ -205,22 +237,6 @@ def summarise(entry: ModelEntry) -> dict[str, Any]:
         "scores": dict(entry.scores),
         **spec,
     }
-
-
-def _image(params: ImageParams, task: Task) -> Image:
-    array, axes, read_as = task.arrays["image"], params.axes, ""
-    if axes is None:
-        plain = as_image(array, name=params.name)
-        array, axes, read_as = plain.array, plain.axes, plain.read_as
-    return Image(
-        array,
-        axes,
-        spacing=params.spacing,
-        unit=params.unit,
-        affine=None if params.affine is None else np.array(params.affine),
-        name=params.name,
-        read_as=read_as,
-    )
 
 
 def _slices(region: tuple[Span, ...] | None) -> tuple[slice, ...] | None:
