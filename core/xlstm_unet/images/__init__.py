@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from xlstm_unet.images.grid import check_same_grid, join_channels
 from xlstm_unet.images.image import Image, as_image
 from xlstm_unet.images.labels import read_labels, write_labels
+from xlstm_unet.images.nrrd_file import write_segmentation
 from xlstm_unet.images.orientation import Turn, directions, oriented
 from xlstm_unet.images.overlay import draw_overlay, write_overlay
 from xlstm_unet.images.prepare import Normaliser, channels_first, fit_normalisation, normalise
@@ -18,11 +20,13 @@ __all__ = [
     "Turn",
     "as_image",
     "channels_first",
+    "check_same_grid",
     "directions",
     "draw_overlay",
     "fit_normalisation",
     "image_stem",
     "image_suffix",
+    "join_channels",
     "list_images",
     "normalise",
     "oriented",
@@ -32,4 +36,5 @@ __all__ = [
     "resample_volume",
     "write_labels",
     "write_overlay",
+    "write_segmentation",
 ]

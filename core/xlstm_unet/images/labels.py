@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from xlstm_unet.errors import ImageError, OutputError
 from xlstm_unet.files import atomic_path
+from xlstm_unet.images.grid import check_same_grid
 from xlstm_unet.images.image import LARGEST_LABEL, Image
 from xlstm_unet.images.read import image_suffix, read_image
 
@@ -17,13 +18,16 @@ _BIG_TIFF = 2**32 - 2**25
 """Bytes from which a TIFF file needs 64-bit offsets."""
 
 
-def read_labels(path: Path | str) -> NDArray[np.int32]:
+def read_labels(path: Path | str, like: Image | None = None) -> NDArray[np.int32]:
     """Read labels: 0 is background, other whole numbers are objects or classes.
 
     Parameters
     ----------
     path
-        A gray PNG, a TIFF or a NIfTI file of whole numbers. One channel axis of length 1 is dropped.
+        A gray PNG, a TIFF, NIfTI or NRRD file of whole numbers. One channel axis of length 1 is dropped; a
+        fourth axis of NIfTI is time.
+    like
+        The image that they belong to: labels of another size or in another place are refused.
 
     Returns
     -------
@@ -33,7 +37,8 @@ def read_labels(path: Path | str) -> NDArray[np.int32]:
     Raises
     ------
     ImageError
-        If the file cannot be read, is a colour picture, or holds negative, fractional or too large numbers.
+        If the file cannot be read, is a colour picture, holds negative, fractional or too large numbers, or
+        does not lie on the grid of ``like``.
     """
     path = Path(path)
     if image_suffix(path) in (".jpg", ".jpeg"):
@@ -41,7 +46,9 @@ def read_labels(path: Path | str) -> NDArray[np.int32]:
             f"{path}: JPEG changes values and cannot hold labels.", "Save labels as TIFF or PNG."
         )
     _refuse_colour_png(path)
-    image = read_image(path)
+    image = read_image(path, _time_axes(path))
+    if like is not None:
+        check_same_grid(like, image, "label file")
     array = image.array
     if image.channels > 1:
         raise ImageError(
@@ -59,6 +66,15 @@ def read_labels(path: Path | str) -> NDArray[np.int32]:
             f"{path}: labels from {low} to {high}, expected 0 to {LARGEST_LABEL}.", "Renumber them."
         )
     return np.ascontiguousarray(array, dtype=np.int32)
+
+
+def _time_axes(path: Path) -> str | None:
+    """Return the axes of a NIfTI file of four, whose fourth cannot be channels."""
+    if image_suffix(path) not in (".nii", ".nii.gz"):
+        return None
+    from xlstm_unet.images.nifti import count_axes
+
+    return "TZYX" if count_axes(path) == 4 else None
 
 
 def _refuse_colour_png(path: Path) -> None:

@@ -52,14 +52,14 @@ class Turn:
             return array
         first = array.ndim - len(self.order)
         turned = array.transpose(*range(first), *(first + axis for axis in self.order))
-        return np.flip(turned, [first + axis for axis, flip in enumerate(self.mirrored) if flip])
+        return np.flip(turned, tuple(first + axis for axis, flip in enumerate(self.mirrored) if flip))
 
     def back(self, array: Array) -> Array:
         """Turn the last axes of a turned array (Z, Y, X) to what they were; in C order."""
         if not self:
             return array
         first = array.ndim - len(self.order)
-        array = np.flip(array, [first + axis for axis, flip in enumerate(self.mirrored) if flip])
+        array = np.flip(array, tuple(first + axis for axis, flip in enumerate(self.mirrored) if flip))
         stored = array.transpose(
             *range(first), *(first + self.order.index(i) for i in range(len(self.order)))
         )
@@ -90,7 +90,8 @@ def directions(affine: Array) -> str:
     """
     from nibabel.orientations import aff2axcodes
 
-    return "".join(aff2axcodes(affine))[::-1]
+    codes: tuple[str, ...] = aff2axcodes(affine)  # type: ignore[no-untyped-call]
+    return "".join(codes)[::-1]
 
 
 def oriented(image: Image, wanted: str | None) -> tuple[Image, Turn]:

@@ -10,12 +10,25 @@ from xlstm_unet.errors import ImageError
 from xlstm_unet.images.image import Image
 from xlstm_unet.images.limits import check_size
 
-SUFFIXES = (".nii.gz", ".ome.tiff", ".ome.tif", ".tiff", ".tif", ".png", ".jpeg", ".jpg", ".nii")
+SUFFIXES = (
+    ".nii.gz",
+    ".ome.tiff",
+    ".ome.tif",
+    ".tiff",
+    ".tif",
+    ".nrrd",
+    ".nhdr",
+    ".png",
+    ".jpeg",
+    ".jpg",
+    ".nii",
+)
 """Endings of the files that can be read, longest first."""
 LABEL_ENDING = "_labels"
 """What the stem of a label file ends in."""
 
 _SUFFIX_HINT = "Expected one of " + ", ".join(sorted(SUFFIXES)) + "."
+_DICOM_SUFFIXES = (".dcm", ".ima", ".dicom")
 _TIFF_MAGIC = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 
 
@@ -31,17 +44,22 @@ def image_stem(path: Path | str) -> str:
     return name[: len(name) - len(image_suffix(name) or Path(name).suffix)]
 
 
-def read_image(path: Path | str, axes: str | None = None, *, limit: int | None = None) -> Image:
-    """Read a PNG, JPEG, TIFF (OME, ImageJ) or NIfTI file.
+def read_image(
+    path: Path | str, axes: str | None = None, *, series: str | None = None, limit: int | None = None
+) -> Image:
+    """Read a PNG, JPEG, TIFF (OME, ImageJ), NIfTI or NRRD file, or a folder or zip archive of a DICOM series.
 
     Parameters
     ----------
     path
-        The file. Its contents decide how it is read, not its ending.
+        The file, whose contents decide how it is read, not its ending; or a folder or zip archive of DICOM
+        files.
     axes
         How to read the axes instead of how the file says, one letter of ``TCZYX`` each, in the order of the
         file (that which ``read_as`` names): rows, columns, colour (``YXC``) for PNG and JPEG; reversed for
-        NIfTI (``ZYX``, ``CZYX``).
+        NIfTI and NRRD (``ZYX``, ``CZYX``). A fourth axis of NIfTI has to be told (``TZYX``, ``CZYX``).
+    series
+        Number, description or UID of the DICOM series, where there are several.
     limit
         Largest decoded size in bytes; by default `limits.max_bytes`.
 
@@ -61,6 +79,10 @@ def read_image(path: Path | str, axes: str | None = None, *, limit: int | None =
     'YX'
     """
     path = Path(path)
+    if path.is_dir() or (path.is_file() and path.suffix.lower() == ".zip"):
+        from xlstm_unet.images.dicom import read_dicom
+
+        return read_dicom(path, series, axes, limit=limit)
     _check_file(path)
     return replace(_read(path, limit, axes and axes.upper()), name=image_stem(path))
 
@@ -68,10 +90,12 @@ def read_image(path: Path | str, axes: str | None = None, *, limit: int | None =
 def _check_file(path: Path) -> None:
     if not path.exists():
         raise ImageError(f"{path}: no such file.", "Check the name and the folder.")
-    if path.is_dir():
-        raise ImageError(f"{path}: a folder, expected an image file.", "Name a file in it.")
     if not path.is_file():
         raise ImageError(f"{path}: not a regular file.", "Name an image file.")
+    if path.suffix.lower() in _DICOM_SUFFIXES:
+        raise ImageError(
+            f"{path}: one DICOM file, expected a series of slices.", "Name the folder or zip archive of all."
+        )
     if image_suffix(path) is None:
         raise ImageError(f"{path}: files ending in {path.suffix or 'nothing'!r} are not read.", _SUFFIX_HINT)
     if path.stat().st_size == 0:
@@ -79,7 +103,7 @@ def _check_file(path: Path) -> None:
 
 
 def _read(path: Path, limit: int | None, axes: str | None) -> Image:
-    from xlstm_unet.images import nifti, png_jpeg, tiff
+    from xlstm_unet.images import nifti, nrrd_file, png_jpeg, tiff
 
     name = path.name
     try:
@@ -89,6 +113,8 @@ def _read(path: Path, limit: int | None, axes: str | None) -> Image:
             return tiff.read_tiff(path, name, limit, axes)
         if nifti.is_nifti(start) or (start[:2] == b"\x1f\x8b" and nifti.is_nifti(nifti.first_bytes(start))):
             return nifti.read_nifti(path, name, limit, axes)
+        if start.startswith(nrrd_file.MAGIC):
+            return nrrd_file.read_nrrd(path, name, limit, axes)
         if start.startswith((png_jpeg.PNG_MAGIC, png_jpeg.JPEG_MAGIC)):
             check_size(f"{name} (compressed)", (path.stat().st_size,), 1, limit)
             data = path.read_bytes()
@@ -101,7 +127,7 @@ def _read(path: Path, limit: int | None, axes: str | None) -> Image:
     except MemoryError as error:
         raise ImageError(f"{path}: not enough memory for this image.", "Crop it first.") from error
     raise ImageError(
-        f"{path}: not a PNG, JPEG, TIFF or NIfTI image (begins with {start[:8]!r}).",
+        f"{path}: not a PNG, JPEG, TIFF, NIfTI or NRRD image (begins with {start[:8]!r}).",
         "The file is damaged or misnamed; export it again.",
     )
 
@@ -109,8 +135,9 @@ def _read(path: Path, limit: int | None, axes: str | None) -> Image:
 def list_images(paths: Path | str | Iterable[Path | str]) -> list[Path]:
     """List image files: those named, and those lying in the folders named.
 
-    Hidden files, files of other kinds and label files (``*_labels.*``) in a folder are passed over; folders
-    in it are not entered. A file named by itself is kept whatever it is.
+    Hidden files, files of other kinds and label files (``*_labels.*``, ``*.seg.nrrd``) in a folder are passed
+    over; folders in it are not entered. A folder without images but with DICOM files (also in its folders)
+    is itself an image. A file named by itself is kept whatever it is.
 
     Returns
     -------
@@ -126,7 +153,7 @@ def list_images(paths: Path | str | Iterable[Path | str]) -> list[Path]:
     for item in [paths] if isinstance(paths, (str, Path)) else paths:
         path = Path(item)
         if path.is_dir():
-            files.extend(_images_in(path))
+            files.extend(_images_in(path) or [_dicom_folder(path)])
         elif path.exists():
             files.append(path)
         else:
@@ -143,14 +170,23 @@ def _images_in(folder: Path) -> list[Path]:
         raise ImageError(
             f"{folder}: cannot be listed ({error.strerror}).", "Check its permissions."
         ) from error
-    images = [
+    return [
         entry
         for entry in entries
         if entry.is_file()
         and not entry.name.startswith(".")
         and image_suffix(entry) is not None
-        and not image_stem(entry).endswith(LABEL_ENDING)
+        and not image_stem(entry).endswith((LABEL_ENDING, ".seg"))
     ]
-    if not images:
-        raise ImageError(f"{folder}: no image among {len(entries)} entries.", _SUFFIX_HINT)
-    return images
+
+
+def _dicom_folder(folder: Path) -> Path:
+    """Return a folder if it holds DICOM files."""
+    from xlstm_unet.images.dicom_files import holds_dicom
+
+    if not holds_dicom(folder):
+        entries = len(list(folder.iterdir()))
+        raise ImageError(
+            f"{folder}: no image among {entries} entries.", f"{_SUFFIX_HINT[:-1]}, or DICOM files."
+        )
+    return folder

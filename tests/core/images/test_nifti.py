@@ -60,7 +60,6 @@ def test_scaling_is_applied(tmp_path):
     [
         ((3, 4), "YX"),
         ((3, 4, 1), "ZYX"),
-        ((3, 4, 5, 2), "TZYX"),
         ((3, 4, 5, 1), "ZYX"),
         ((3, 4, 5, 1, 2), "CZYX"),
     ],
@@ -73,13 +72,19 @@ def test_other_numbers_of_axes(tmp_path, shape, axes):
     assert image.array.flat[-1] == array.flat[-1]
 
 
-def test_channels_in_the_fourth_axis_can_be_told(tmp_path):
+def test_a_fourth_axis_has_to_be_told(tmp_path):
     array = np.arange(3 * 4 * 5 * 2, dtype=np.float32).reshape(3, 4, 5, 2)
     path = save(tmp_path / "a.nii", array)
     image = read_image(path, "CZYX")
     assert image.array[1, 4, 3, 2] == array[2, 3, 4, 1]
     assert image.spacing is not None
-    assert "CZYX" in read_image(path).read_as
+    with pytest.raises(ImageError, match=r"4 axes \(3, 4, 5, 2\), expected one volume") as caught:
+        read_image(path)
+    assert "TZYX" in caught.value.hint
+    series = read_image(path, "TZYX")
+    assert (series.frames, series.spatial_shape) == (2, (5, 4, 3))
+    write_labels(tmp_path / "l.nii.gz", np.ones(series.label_shape, int), series)
+    assert read_labels(tmp_path / "l.nii.gz").shape == (2, 5, 4, 3)
 
 
 def test_rgb_voxels_become_channels(tmp_path):
@@ -90,18 +95,51 @@ def test_rgb_voxels_become_channels(tmp_path):
     assert (image.array[1] == VOXELS.transpose()).all()
 
 
-@pytest.mark.parametrize("affine", [np.full((4, 4), np.nan), np.zeros((4, 4))], ids=["nan", "zero"])
-def test_senseless_geometry_is_left_out_and_said(tmp_path, affine):
+@pytest.mark.parametrize(
+    "affine",
+    [
+        np.full((4, 4), np.nan),
+        np.zeros((4, 4)),
+        np.array([[1, 2, 3, 0], [2, 4, 6, 0], [0, 0, 1, 0]]),
+        np.array([[1, 0, 0, 0], [0, 1, 1, 0], [0, 0, 1e-6, 0]]),
+    ],
+    ids=["nan", "zero", "singular", "flat"],
+)
+def test_senseless_geometry_is_refused(tmp_path, affine):
     file = nib.Nifti1Image(VOXELS, None)
     file.header["sform_code"] = 1
     for row, values in zip(("srow_x", "srow_y", "srow_z"), affine, strict=False):
         file.header[row] = values
     header = file.header.binaryblock
     (tmp_path / "a.nii").write_bytes(header + b"\0" * 4 + VOXELS.tobytes(order="F"))
-    image = read_image(tmp_path / "a.nii")
-    assert image.spacing is None
+    with pytest.raises(ImageError, match="directions in the header make no sense") as caught:
+        read_image(tmp_path / "a.nii")
+    assert "header" in caught.value.hint
+
+
+def with_codes(path, qform, size):
+    header = nib.Nifti1Image(VOXELS, AFFINE).header.copy()
+    header["sform_code"], header["qform_code"] = 0, qform
+    header["pixdim"][1:4] = size
+    path.write_bytes(header.binaryblock + b"\0" * 4 + VOXELS.tobytes(order="F"))
+    return path
+
+
+@pytest.mark.parametrize("size", [(1, 0, 1), (1, 1, np.nan)])
+def test_zero_spacing_is_refused(tmp_path, size, caplog):
+    with pytest.raises(ImageError, match=r"voxel size in the header is 1 x|damaged"):
+        read_image(with_codes(tmp_path / "a.nii", 1, size))
+
+
+def test_no_orientation_is_made_up(tmp_path):
+    image = read_image(with_codes(tmp_path / "a.nii", 0, (1, 2, 3)))
     assert image.affine is None
-    assert "make no sense" in image.read_as
+    assert image.spacing == (3.0, 2.0, 1.0)
+    assert "orientation not stated" in image.read_as
+    write_labels(tmp_path / "l.nii", np.ones(image.label_shape, int), image)
+    written = nib.load(tmp_path / "l.nii")
+    assert (int(written.header["sform_code"]), int(written.header["qform_code"])) == (0, 0)
+    assert written.header["pixdim"][1:4] == pytest.approx([1, 2, 3])
 
 
 def test_complex_and_nan_voxels_are_refused(tmp_path):

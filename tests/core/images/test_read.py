@@ -38,8 +38,8 @@ def test_stem_and_suffix(name, stem, suffix):
         ("a.txt", b"hello", "ending in '.txt' are not read", ".nii.gz"),
         ("a", b"hello", "ending in 'nothing' are not read", ".png"),
         ("a.png", b"", r"empty \(0 bytes\)", "again"),
-        ("a.tif", b"<html>sign in</html>", "not a PNG, JPEG, TIFF or NIfTI image", "misnamed"),
-        ("a.nii.gz", b"\x1f\x8b\x08\x00garbage", "not a PNG, JPEG, TIFF or NIfTI image", "misnamed"),
+        ("a.tif", b"<html>sign in</html>", "not a PNG, JPEG, TIFF, NIfTI or NRRD image", "misnamed"),
+        ("a.nii.gz", b"\x1f\x8b\x08\x00garbage", "not a PNG, JPEG, TIFF, NIfTI or NRRD image", "misnamed"),
         ("a.jpg", b"\xff\xd8\xff", "JPEG file of 3 bytes is damaged", "again"),
         ("a.tif", b"II*\x00\x08\x00\x00\x00", "damaged|no image", "again"),
     ],
@@ -53,8 +53,8 @@ def test_what_is_no_image_is_refused_by_name(tmp_path, name, content, message, h
     assert hint in caught.value.hint
 
 
-def test_folders_and_pipes_are_no_image_files(tmp_path):
-    with pytest.raises(ImageError, match="a folder"):
+def test_folders_and_pipes_without_an_image(tmp_path):
+    with pytest.raises(ImageError, match="no DICOM image among 0 files"):
         read_image(tmp_path)
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "a.png")
