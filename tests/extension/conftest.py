@@ -32,8 +32,8 @@ def scene(wired, capfd):
     """An empty scene; an error that Slicer prints fails the test."""
     wired.scene.Clear(0)
     yield wired.scene
-    wired.scene.Clear(0)
     printed = "\n".join(capfd.readouterr())
+    wired.scene.Clear(0)
     errors = [line for line in printed.splitlines() if "ERR|" in line]
     assert not errors, "\n".join(errors)
 
@@ -86,7 +86,7 @@ def home(tmp_path_factory) -> Path:
 def worker_environment(**more: str) -> dict[str, str]:
     """Return the environment of a worker that runs from the checkout."""
     path = os.pathsep.join((str(ROOT / "core"), str(ROOT / "kernels")))
-    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "2", **more}
+    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", **more}
 
 
 @pytest.fixture
@@ -124,7 +124,7 @@ def shared_client(home):
 def wait_for():
     """Drain a `Background` until a condition holds: ``wait_for(background, condition)``."""
 
-    def wait(background, condition, timeout=60.0):
+    def wait(background, condition, timeout=400.0):
         until = time.monotonic() + timeout
         while not condition():
             assert time.monotonic() < until, "waited in vain"

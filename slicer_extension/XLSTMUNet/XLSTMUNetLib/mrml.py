@@ -1,7 +1,7 @@
 """Volumes and regions: MRML nodes in, arrays and indices out.
 
-Needs slicer and vtk only, neither Qt nor modules. Arrays are in the order K, J, I (the core's Z, Y, X); matrices
-take (i, j, k, 1).
+Needs slicer and vtk only, neither Qt nor modules. Arrays are in the order K, J, I (the core's Z, Y, X);
+matrices take (i, j, k, 1).
 """
 
 from __future__ import annotations
@@ -149,8 +149,8 @@ def ijk_to_ras(node: Any) -> np.ndarray[Any, Any]:
 def region_of_roi(roi: Any, volume: Any) -> Region:
     """Return the voxels of a volume whose centres lie in the box around an ROI.
 
-    Parent transforms of both are applied. An ROI that is oblique to the volume is taken with the box, along the
-    volume's axes, around it.
+    Parent transforms of both are applied. An ROI that is oblique to the volume is taken with the box around
+    it, along the volume's axes.
 
     Raises
     ------

@@ -104,6 +104,13 @@ def read_tag(segment: Any, name: str) -> str:
     return str(value) if segment.GetTag(name, value) else ""
 
 
+def remove_segments_of(segmentation: Any, model: str) -> None:
+    """Remove the objects that a model found before."""
+    ids = [sid for sid, segment in segments_of(segmentation) if read_tag(segment, MODEL_TAG) == model]
+    for segment_id in ids:
+        segmentation.GetSegmentation().RemoveSegment(segment_id)
+
+
 def new_segmentation(volume: Any, name: str) -> Any:
     """Return a new segmentation on the grid of a volume, beside it in space and subject hierarchy."""
     node = volume.GetScene().AddNewNodeByClass("vtkMRMLSegmentationNode", name)
