@@ -97,7 +97,7 @@ def _centres(labels: NDArray[np.int32], count: int) -> NDArray[np.float64]:
     """Mean coordinates of each label, (count, axes); 0 where it has no pixel."""
     flat = labels.ravel()
     sizes = np.maximum(np.bincount(flat, minlength=count), 1)
-    lines = np.indices(labels.shape, sparse=True)
+    lines: tuple[NDArray[np.int64], ...] = np.indices(labels.shape, sparse=True)
     sums = [
         np.bincount(flat, weights=np.broadcast_to(line, labels.shape).ravel(), minlength=count)
         for line in lines

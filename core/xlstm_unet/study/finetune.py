@@ -19,7 +19,7 @@ from xlstm_unet.learn.corrections import Corrections
 from xlstm_unet.learn.finetune import finetune
 from xlstm_unet.learn.finetune_options import FineTuneOptions
 from xlstm_unet.measure import score_classes, score_instances
-from xlstm_unet.nets import Network
+from xlstm_unet.nets import Network, build_network
 from xlstm_unet.progress import Cancel, OnProgress, Progress, check_cancelled
 from xlstm_unet.segment import Segmenter
 from xlstm_unet.spec import ModelSpec
@@ -191,7 +191,8 @@ class _Study:
         """Fine-tune in another way on the corrections of "ours", or on whole true maps."""
         gathered = _load_corrections(self.folder / "runs" / f"{OURS}-{user}" / "corrections.npz")
         if arm.dense == "no":
-            corrections = [self._corrections(i, before, after) for i, before, after in gathered]
+            make = self._background if arm.untouched == "background" else self._corrections
+            corrections = [make(i, before, after) for i, before, after in gathered]
             done = sum(corrected.corrections for _, _, corrected in gathered)
         else:
             order = np.random.default_rng(user).permutation(len(self.domain.pool)).tolist()
@@ -214,6 +215,14 @@ class _Study:
         sample = self.domain.pool[index]
         return Corrections(sample.image, prediction, corrected.labels, corrected.accepted, self._diameter)
 
+    def _background(self, index: int, prediction: NDArray[np.int32], corrected: Corrected) -> Corrections:
+        """Corrections whose untouched pixels are declared to be background."""
+        sample, labels = self.domain.pool[index], corrected.labels
+        touched = np.unique(labels[(labels != prediction) & (labels > 0)])
+        alone = np.where(np.isin(labels, touched), labels, 0).astype(np.int32)
+        everywhere = np.ones(alone.shape, bool)
+        return Corrections(sample.image, np.zeros_like(alone), alone, everywhere, self._diameter)
+
     def _whole_truth(self, index: int) -> Corrections:
         sample = self.domain.pool[index]
         nothing = np.zeros_like(sample.labels)
@@ -227,7 +236,7 @@ class _Study:
         self, arm: Arm, user: int, corrections: Sequence[Corrections]
     ) -> tuple[_Model, dict[str, Any]]:
         """Fine-tune the root and score what comes out."""
-        options = FineTuneOptions(**{"hold_out": 0.0, "seed": user, **arm.options})
+        options = FineTuneOptions(**{"judge": False, "seed": user, **arm.options})
         steps, budget = self.protocol.steps, self.protocol.budget
         if steps is None:
             budget = (budget or _BUDGET) * arm.share
@@ -236,7 +245,7 @@ class _Study:
         started, worked = perf_counter(), process_time()
         tuned = finetune(
             self.root.spec,
-            self.root.network,
+            self.root.network if arm.start == "root" else self._new_network(user),
             corrections,
             budget=budget,
             steps=steps,
@@ -249,10 +258,12 @@ class _Study:
             "steps": tuned.steps,
             "seconds": perf_counter() - started,
             "cpu_seconds": process_time() - worked,
-            "verdict": tuned.verdict,
         }
         model = replace(self.root, spec=tuned.spec, network=tuned.network)
         return model, {**row, **self._scores(model)}
+
+    def _new_network(self, user: int) -> Network:
+        return build_network(self.root.spec, generator=torch.Generator().manual_seed(user))
 
     def _scores(self, model: _Model) -> dict[str, list[float]]:
         """Score of every image of target and source."""

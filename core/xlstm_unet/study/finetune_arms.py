@@ -28,6 +28,10 @@ class Arm:
         others learn from those of "ours".
     dense
         Learn from whole true maps instead: of as many images as the protocol says, or of all.
+    untouched
+        What pixels count as that nobody touched; ``background`` is the usual mistake.
+    start
+        Weights to start from: the root's, or new ones.
     share
         Share of the steps or of the budget.
     """
@@ -37,6 +41,8 @@ class Arm:
     options: Mapping[str, Any] = field(default_factory=dict)
     habits: Mapping[str, Any] = field(default_factory=dict)
     dense: Literal["no", "some", "all"] = "no"
+    untouched: Literal["ignored", "background"] = "ignored"
+    start: Literal["root", "scratch"] = "root"
     share: float = 1.0
 
     @property
@@ -52,11 +58,11 @@ ARMS: Mapping[str, Arm] = {
         Arm("quarter", "a quarter of the steps", share=0.25),
         Arm("half", "half of the steps", share=0.5),
         Arm("no-replay", "without replay", {"replay_share": 0.0}),
-        Arm("background", "untouched counted as background", {"untouched": "background"}),
+        Arm("background", "untouched counted as background", untouched="background"),
         Arm("norms", "norms only", {"trained": "norms"}),
         Arm("decoder", "decoder only", {"trained": "decoder"}),
         Arm("distillation", "with distillation to the root", {"distillation": 1.0}),
-        Arm("scratch", "from scratch, corrections alone", {"start": "scratch", "replay_share": 0.0}),
+        Arm("scratch", "from scratch, corrections alone", {"replay_share": 0.0}, start="scratch"),
         Arm("window", "all of a window corrected, then accepted", habits={"style": "window"}),
         Arm("wrong", "10 % wrong corrections", habits={"wrong": 0.1}),
         Arm("dense", "some whole true maps", dense="some"),
