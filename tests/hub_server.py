@@ -1,6 +1,6 @@
 """A small Hub on loopback, as far as huggingface_hub uses it: search, revisions, downloads, uploads, faults.
 
-``python tests/hub_server.py FOLDER`` serves ``FOLDER/owner/name/...`` and prints its address, to try things by hand:
+``python tests/hub_server.py FOLDER`` serves ``FOLDER/owner/name/...`` and prints its address, to try things:
 ``HF_ENDPOINT=http://127.0.0.1:PORT xlstm-unet models search``. It needs the standard library only.
 """
 

@@ -152,3 +152,9 @@ class TooLargeError(HubError):
     """More than may be fetched without asking."""
 
     code = "too-large"
+
+
+class ConfirmationError(XLSTMUNetError):
+    """Something that needs the user's agreement, and nobody to ask."""
+
+    code = "confirmation"

@@ -1,24 +1,26 @@
-"""``xlstm-unet models``: what models there are."""
+"""``xlstm-unet models``: the models that there are here, and what can be done with them."""
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from xlstm_unet.cli import models_hub, models_share
 from xlstm_unet.cli.console import print_json, print_table, reporting, warn
-from xlstm_unet.cli.options import JsonOption
+from xlstm_unet.cli.options import JsonOption, YesOption, ask
 
 if TYPE_CHECKING:
     from xlstm_unet.zoo import ModelEntry
 
-app = typer.Typer(help="List and import models.", no_args_is_help=True)
+NameArgument = Annotated[str, typer.Argument(metavar="MODEL", help="Name of a model (see `models list`).")]
+
+app = typer.Typer(help="Find, fetch, keep and share models.", no_args_is_help=True)
 
 
 @app.command("list")
 def list_all(as_json: JsonOption = False) -> None:
-    """List the embedded models and your own."""
+    """List the embedded models, those that were fetched, and your own."""
     with reporting(as_json):
         from xlstm_unet.zoo import list_models
 
@@ -27,9 +29,17 @@ def list_all(as_json: JsonOption = False) -> None:
             print_json({"models": [_fields(entry) for entry in entries]})
             return
         print_table(
-            ("Name", "Origin", "Finds", "Images", "MB", "Folder"),
+            ("Name", "Origin", "Finds", "Images", "Score", "MB", "Folder"),
             [
-                (e.name, e.origin, _finds(e), _takes(e), round(e.size_bytes / 1e6, 1), str(e.folder))
+                (
+                    e.name,
+                    _origin(e),
+                    _finds(e),
+                    _takes(e),
+                    _score(e),
+                    round(e.size_bytes / 1e6, 1),
+                    str(e.folder),
+                )
                 for e in entries
             ],
         )
@@ -38,48 +48,72 @@ def list_all(as_json: JsonOption = False) -> None:
                 warn(f"{entry.name} is damaged: {entry.problem}")
 
 
-@app.command("import")
-def import_checkpoint(
-    folder: Annotated[Path, typer.Argument(help="Results folder of the released code (nnU-Net layout).")],
-    name: Annotated[str, typer.Option("--name", "-n", help="Name to load the model by.")],
-    checkpoint: Annotated[
-        str, typer.Option(help="Checkpoint file inside the folder or its fold folder.")
-    ] = "checkpoint_final.pth",
-    folds: Annotated[
-        str | None,
-        typer.Option(help="Folds to average, such as 0,2 or all; every numbered one by default."),
-    ] = None,
-    licence: Annotated[
-        str, typer.Option(help="Licence of the weights as an SPDX identifier, where known.")
-    ] = "other",
+app.command("search")(models_hub.search)
+app.command("get")(models_hub.get)
+app.command("show")(models_hub.show)
+app.command("import")(models_share.import_model)
+app.command("export")(models_share.export)
+app.command("push")(models_hub.push)
+
+
+@app.command()
+def rename(
+    model: NameArgument,
+    new_name: Annotated[str, typer.Argument(help="Its new name.")],
     as_json: JsonOption = False,
 ) -> None:
-    """Import a checkpoint of the released xLSTM-UNet code into your own models."""
+    """Give one of your models another name."""
     with reporting(as_json):
-        from xlstm_unet.errors import ModelError
-        from xlstm_unet.zoo import import_nnunet, write_bundle
-        from xlstm_unet.zoo.card import CardFacts, model_card
-        from xlstm_unet.zoo.store import own_folder
+        from xlstm_unet.zoo.manage import rename_model
 
-        target = own_folder(name)
-        imported = import_nnunet(folder, checkpoint, folds=folds.split(",") if folds else None)
-        spec = type(imported.spec).model_validate(imported.spec.model_dump() | {"name": name})
-        facts = CardFacts(data=f"Imported from {folder.resolve().name}; see its authors.", licence=licence)
-        try:
-            write_bundle(
-                target,
-                spec,
-                imported.network,
-                card=model_card(spec, facts),
-                licence=f"The weights keep the licence of where they came from: {licence}.\n",
-                dtype="float32",
-            )
-        except ModelError as error:
-            raise ModelError(f"{folder} was read but not stored: {error.message}", error.hint) from error
+        folder = rename_model(model, new_name)
         if as_json:
-            print_json({"name": name, "folder": str(target), "folds": imported.folds})
+            print_json({"name": folder.name, "folder": str(folder)})
         else:
-            print(f"Imported as {name} (folds: {', '.join(imported.folds)}): {target}")
+            print(f"{model} is now {folder.name}: {folder}")
+
+
+@app.command()
+def pin(
+    model: NameArgument,
+    off: Annotated[bool, typer.Option("--off", help="Let it go again.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Hold a model as it is: while pinned it is neither updated nor removed."""
+    with reporting(as_json):
+        from xlstm_unet.zoo.manage import pin_model
+
+        entry = pin_model(model, not off)
+        if as_json:
+            print_json({"name": entry.name, "pinned": entry.pinned})
+        else:
+            print(f"{entry.name} is {'pinned' if entry.pinned else 'no longer pinned'}.")
+
+
+@app.command()
+def remove(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Names of models.")],
+    yes: YesOption = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Remove models that were fetched or made here, with what the Hub's cache holds of them."""
+    with reporting(as_json):
+        from xlstm_unet.zoo.manage import remove_model
+        from xlstm_unet.zoo.store import find_entry
+
+        entries = [find_entry(name) for name in models]
+        for entry in entries:
+            warn(f"{entry.name} ({_origin(entry)}): {entry.size_bytes / 1e6:.1f} MB in {entry.folder}")
+        made_here = [entry.name for entry in entries if entry.origin == "own"]
+        question = f"Remove {', '.join(entry.name for entry in entries)}?"
+        if made_here:
+            question += f" Nothing brings back {', '.join(made_here)}."
+        ask(question, yes)
+        freed = {entry.name: remove_model(entry.name) for entry in entries}
+        if as_json:
+            print_json({"removed": freed, "freed_bytes": sum(freed.values())})
+        else:
+            print(f"Removed {', '.join(freed)}; {sum(freed.values()) / 1e6:.1f} MB are free again.")
 
 
 def _fields(entry: ModelEntry) -> dict[str, Any]:
@@ -88,6 +122,10 @@ def _fields(entry: ModelEntry) -> dict[str, Any]:
         "origin": entry.origin,
         "folder": str(entry.folder),
         "size_bytes": entry.size_bytes,
+        "licence": entry.licence,
+        "scores": dict(entry.scores),
+        "source": None if entry.source is None else entry.source.model_dump(),
+        "pinned": entry.pinned,
     }
     if entry.spec is None:
         return {**fields, "problem": entry.problem}
@@ -100,6 +138,16 @@ def _fields(entry: ModelEntry) -> dict[str, Any]:
         "input_channels": spec.input_channels,
         "labels": [label.name for label in spec.labels],
     }
+
+
+def _origin(entry: ModelEntry) -> str:
+    text = f"{entry.source.repo}@{entry.source.revision[:7]}" if entry.source else entry.origin
+    return f"{text}, pinned" if entry.pinned else text
+
+
+def _score(entry: ModelEntry) -> str:
+    """The first score of the card, which is its main one."""
+    return next((f"{value:.3f} {name}" for name, value in entry.scores.items()), "")
 
 
 def _finds(entry: ModelEntry) -> str:

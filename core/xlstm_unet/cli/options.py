@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from xlstm_unet.errors import CancelledError, ConfirmationError
 
 ModelOption = Annotated[
     str, typer.Option("--model", "-m", help="Name of a model (see `models list`) or its folder.")
 ]
 OutputOption = Annotated[Path, typer.Option("--output", "-o", help="Folder for the results.")]
 DeviceOption = Annotated[str, typer.Option("--device", "-d", help="auto, cpu, cuda, cuda:1 or mps.")]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Agree to what would be asked.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the result as JSON on stdout.")]
 DiameterOption = Annotated[
     float | None,
@@ -43,3 +47,21 @@ def parse_tile(text: str | None) -> int | tuple[int, ...] | None:
     if not all(part.strip().isdecimal() and int(part) > 0 for part in parts) or len(parts) > 3:
         raise typer.BadParameter(f"{text!r} is not a size such as 512 or 64,128,128", param_hint="--tile")
     return int(parts[0]) if len(parts) == 1 else tuple(int(part) for part in parts)
+
+
+def ask(question: str, yes: bool) -> None:
+    """Ask on the terminal and go on only if the answer is yes.
+
+    Raises
+    ------
+    ConfirmationError
+        If there is nobody to ask.
+    CancelledError
+        If the answer is no.
+    """
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        raise ConfirmationError(f"{question} Nobody can be asked here.", "Add --yes to agree.")
+    if not typer.confirm(question, err=True):
+        raise CancelledError

@@ -83,13 +83,7 @@ class Bundle:
         BundleError
             If it is damaged or larger than 1 MB.
         """
-        from xlstm_unet.learn.replay import ReplayPack
-
-        path = self.folder / REPLAY
-        if not path.exists():
-            return None
-        check_plain_file(path, MAX_REPLAY_BYTES)
-        return ReplayPack.load(path)
+        return read_replay(self.folder)
 
 
 def read_bundle(folder: Path | str) -> Bundle:
@@ -114,6 +108,23 @@ def read_bundle(folder: Path | str) -> Bundle:
         card=read_text(folder / CARD, MAX_TEXT_BYTES),
         licence=read_text(folder / LICENCE, MAX_TEXT_BYTES),
     )
+
+
+def read_replay(folder: Path) -> ReplayPack | None:
+    """Read the replay pack of the bundle in ``folder``; None when it has none.
+
+    Raises
+    ------
+    BundleError
+        If it is damaged or larger than 1 MB.
+    """
+    from xlstm_unet.learn.replay import ReplayPack
+
+    path = folder / REPLAY
+    if not path.exists() and not path.is_symlink():
+        return None
+    check_plain_file(path, MAX_REPLAY_BYTES)
+    return ReplayPack.load(path)
 
 
 def read_spec(folder: Path) -> ModelSpec:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from xlstm_unet.errors import BundleError, HubMissingError
-from xlstm_unet.zoo.bundle import CARD, FILE_LIMITS, LICENCE, REPLAY, Bundle, read_bundle
+from xlstm_unet.zoo.bundle import CARD, FILE_LIMITS, LICENCE, REPLAY, Bundle, read_bundle, read_replay
 from xlstm_unet.zoo.card import TAG, CardFacts, card_parts
 from xlstm_unet.zoo.card_text import FRONT, LEAD, CardText, merge
 from xlstm_unet.zoo.hub import look_up, read_card, split_reference
@@ -131,7 +131,6 @@ def plan_push(
     if revision is not None:
         raise HubMissingError(f"A push goes to {repo} itself.", "Leave out what follows the @.")
     bundle = read_bundle(folder)
-    pack = bundle.read_replay() if replay else None
     theirs, parent, notes = _on_the_hub(repo)
     card, conflicts = published_card(bundle, theirs, licence)
     notes += [f"{name}: your text replaces the one on the Hub, which was changed too." for name in conflicts]
@@ -144,7 +143,6 @@ def plan_push(
     found = CardText.parse(card).licence()
     if found in ("", "other"):
         notes.append("The card names no known licence: others cannot tell what they may do with the model.")
-    patches = [] if pack is None else [("train", p) for p in pack.train] + [("check", p) for p in pack.check]
     return PushPlan(
         folder=folder,
         repo=repo,
@@ -153,12 +151,27 @@ def plan_push(
         licence=found,
         card=card,
         files=files,
-        patches=tuple(
-            TravellingPatch(part, p.id, p.modality, p.image.shape, len(set(p.labels[p.labels > 0].tolist())))
-            for part, p in patches
-        ),
+        patches=travelling_patches(folder) if replay else (),
         notes=tuple(notes),
         parent=parent,
+    )
+
+
+def travelling_patches(folder: Path) -> tuple[TravellingPatch, ...]:
+    """List every piece of an image that goes with the model in ``folder``.
+
+    Raises
+    ------
+    BundleError
+        If its replay pack is damaged.
+    """
+    pack = read_replay(folder)
+    if pack is None:
+        return ()
+    return tuple(
+        TravellingPatch(part, p.id, p.modality, p.image.shape, len(set(p.labels[p.labels > 0].tolist())))
+        for part, patches in (("train", pack.train), ("check", pack.check))
+        for p in patches
     )
 
 

@@ -1,4 +1,4 @@
-"""A loopback Hub, set before huggingface_hub is imported, with a cache and a store of their own for every test."""
+"""A loopback Hub, set before huggingface_hub is imported; every test has a cache and a store of its own."""
 
 from __future__ import annotations
 
