@@ -2,27 +2,48 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from xlstm_unet.cli.console import interruptible, print_json, progress_bar, reporting, warn
+from xlstm_unet.cli.evaluate import TaskChoice
 from xlstm_unet.cli.options import DeviceOption, JsonOption
 from xlstm_unet.progress import OnProgress, Progress
 
 if TYPE_CHECKING:
     from xlstm_unet.learn import Dataset, TrainConfig, TrainEvent, TrainResult
+    from xlstm_unet.learn.plan import Wishes
     from xlstm_unet.zoo import Bundle
+
+
+class NetworkChoice(StrEnum):
+    """Variants of the network."""
+
+    bot = "bot"
+    enc = "enc"
+    dense = "dense"
+
+
+class MixerChoice(StrEnum):
+    """What mixes positions."""
+
+    vil = "vil"
+    none = "none"
 
 
 def train(
     dataset: Annotated[
-        Path, typer.Argument(help="Data set: a folder with images/ and labels/, or with index.csv.")
+        Path,
+        typer.Argument(
+            help="Data set: a folder with images/ and labels/, with index.csv, or in nnU-Net's raw layout."
+        ),
     ],
     name: Annotated[str, typer.Option("--name", "-n", help="Name of the new model.")],
     recipe: Annotated[str | None, typer.Option(help="Recipe of this package, such as nuclei.")] = None,
-    config: Annotated[Path | None, typer.Option(help="Training configuration (TOML).")] = None,
+    config: Annotated[Path | None, typer.Option(help="Training configuration (TOML or JSON).")] = None,
     start: Annotated[
         str | None,
         typer.Option("--from", help="Model to start from, by name or folder: its network with a new head."),
@@ -38,43 +59,71 @@ def train(
     ] = None,
     minutes: Annotated[float | None, typer.Option(min=0.01, help="Time to train for.")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps to train for.")] = None,
+    network: Annotated[
+        NetworkChoice | None, typer.Option(help="Where ViL layers stand; planned networks are bot.")
+    ] = None,
+    mixer: Annotated[
+        MixerChoice | None, typer.Option(help="none leaves the ViL layers out: convolutions only.")
+    ] = None,
+    width: Annotated[int, typer.Option(min=4, max=256, help="Planned: features of the first stage.")] = 32,
+    memory: Annotated[float, typer.Option(min=0.1, help="Planned: GB for a training step, roughly.")] = 8.0,
+    task: Annotated[
+        TaskChoice | None, typer.Option(help="Planned: what label numbers are; found out otherwise.")
+    ] = None,
+    plan_only: Annotated[
+        bool, typer.Option("--plan-only", help="Show the plan, keep it as plan.json, and stop.")
+    ] = False,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --output.")] = False,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
     """Train a model and write its bundle.
 
-    With --from a model the new one starts from its weights, for other objects or classes. Without --minutes
-    and --steps the configuration says how long. Ctrl-C keeps a checkpoint; the same command
-    with --resume goes on from there, also after a kill.
+    Without --recipe, --config and --from, voxel size, patch, network and normalisation are planned from the
+    images by nnU-Net's rules, and shown first. With --from a model the new one starts from its weights, for
+    other objects or classes. Without --minutes and --steps the configuration says how long. Ctrl-C keeps a
+    checkpoint; the same command with --resume goes on from there, also after a kill.
     """
     given = [option for option in (recipe, config) if option is not None]
-    if len(given) > 1 or not (given or start):
-        raise typer.BadParameter("Give either --recipe or --config; with --from neither is needed.")
+    if len(given) > 1:
+        raise typer.BadParameter("Give either --recipe or --config.")
     if labels is not None and start is None:
         raise typer.BadParameter("--labels goes with --from; else the configuration names the labels.")
     if minutes is not None and steps is not None:
         raise typer.BadParameter("Give either --minutes or --steps.")
     run_folder = output or Path("runs") / name
-    source = given[0] if given else None
     with reporting(as_json), interruptible() as cancel:
         from xlstm_unet.learn import open_dataset
         from xlstm_unet.learn import train as run
+        from xlstm_unet.learn.plan import Wishes, with_network
         from xlstm_unet.zoo import load_model
         from xlstm_unet.zoo.bundle import check_replaceable
 
         root = None if start is None else load_model(start)
-        settings = _settings(source, root, name, labels).adapted(steps=steps)
-        folder = run_folder / settings.model.name
+        source = given[0] if given else None
+        settings = None if source is None and root is None else _settings(source, root, name, labels)
+        folder = run_folder / name
         check_replaceable(folder)
         with progress_bar() as show:
             data = open_dataset(
                 dataset,
                 splits=("train", "val"),
-                channels=settings.model.channel_names,
+                channels=() if settings is None else settings.model.channel_names,
                 on_progress=show,
                 cancel=cancel,
             )
+            if settings is None:
+                wishes = Wishes(
+                    network=_chosen(network) or "bot",
+                    mixer=_chosen(mixer) or "vil",
+                    width=width,
+                    memory=memory,
+                    task=_chosen(task),
+                )
+                settings = _planned(name, data, wishes, run_folder if plan_only else None)
+            settings = with_network(settings, _chosen(network), _chosen(mixer)).adapted(steps=steps)
+            if plan_only:
+                return
             result = run(
                 settings,
                 data,
@@ -101,6 +150,28 @@ def train(
         else:
             print(f"Model written to {folder}; validation score {result.scores['score']:.3f}.")
             print(f"Use it with: xlstm-unet segment IMAGES --model {folder} --output results")
+
+
+def _chosen(choice: Any) -> Any:
+    return None if choice is None else choice.value
+
+
+def _planned(name: str, data: Dataset, wishes: Wishes, folder: Path | None) -> TrainConfig:
+    """Plan, show the plan, and with a folder keep it there."""
+    from xlstm_unet.files import atomic_path
+    from xlstm_unet.learn.fingerprint import fingerprint
+    from xlstm_unet.learn.plan import describe, plan
+
+    found = fingerprint(data)
+    settings = plan(name, found, data.description, wishes)
+    for line in describe(settings, found):
+        warn(line)
+    if folder is not None:
+        path = folder / "plan.json"
+        with atomic_path(path) as temporary:
+            temporary.write_text(settings.model_dump_json(indent=2) + "\n", encoding="utf-8")
+        warn(f"The whole plan is in {path}; train with it, or with what you make of it: --config {path}")
+    return settings
 
 
 def _settings(source: str | Path | None, root: Bundle | None, name: str, labels: str | None) -> TrainConfig:

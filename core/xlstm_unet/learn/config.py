@@ -1,7 +1,8 @@
-"""How a model is trained: one TOML file a model, checked before anything is read."""
+"""How a model is trained: one TOML (or JSON) file a model, checked before anything is read."""
 
 from __future__ import annotations
 
+import json
 import tomllib
 from importlib import resources
 from pathlib import Path
@@ -157,7 +158,7 @@ class TrainConfig(_Part):
 
     @classmethod
     def read(cls, source: Path | str) -> Self:
-        """Read a TOML file, or a recipe of this package by its name ("nuclei", "phase-cells").
+        """Read a TOML or JSON file, or a recipe of this package by its name ("nuclei", "hippocampus-mri").
 
         Raises
         ------
@@ -166,9 +167,11 @@ class TrainConfig(_Part):
         """
         text = _text(source)
         try:
-            return cls.model_validate(tomllib.loads(text))
-        except tomllib.TOMLDecodeError as error:
-            raise ConfigError(f"{source} is not valid TOML: {error}.") from error
+            as_json = str(source).endswith(".json")
+            return cls.model_validate(json.loads(text) if as_json else tomllib.loads(text))
+        except (tomllib.TOMLDecodeError, json.JSONDecodeError) as error:
+            kind = "JSON" if as_json else "TOML"
+            raise ConfigError(f"{source} is not valid {kind}: {error}.") from error
         except ValidationError as error:
             first = error.errors()[0]
             field = ".".join(str(part) for part in first["loc"]) or "the file"
@@ -241,5 +244,5 @@ def _text(source: Path | str) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(
             f"{path} cannot be read: {error}.",
-            f"Give a TOML file or one of the recipes {', '.join(recipe_names())}.",
+            f"Give a TOML or JSON file or one of the recipes {', '.join(recipe_names())}.",
         ) from error
