@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from xlstm_unet.cli.cases import OVERLAY_ENDING, Case, find_cases
 from xlstm_unet.cli.console import (
     error_fields,
     print_error,
@@ -28,19 +29,20 @@ from xlstm_unet.cli.options import (
     TileOption,
     parse_tile,
 )
-from xlstm_unet.errors import DeviceError, OutputError, XLSTMUNetError
+from xlstm_unet.cli.region import Region, RegionOption, parse_region
+from xlstm_unet.errors import DeviceError, XLSTMUNetError
 
 if TYPE_CHECKING:
     from xlstm_unet.progress import OnProgress
     from xlstm_unet.segment import Segmentation, Segmenter
-
-_OVERLAY_ENDING = "_overlay"
 
 
 @dataclass(frozen=True)
 class _Settings:
     output: Path
     axes: str | None
+    series: str | None
+    region: Region | None
     diameter: float | None
     threshold: float | None
     seed_height: float | None
@@ -48,6 +50,7 @@ class _Settings:
     mirror: bool
     measure: bool
     overlay: bool
+    seg_nrrd: bool
 
     @property
     def decoding(self) -> dict[str, Any]:
@@ -56,7 +59,9 @@ class _Settings:
 
 
 def segment(
-    images: Annotated[list[Path], typer.Argument(help="Image files, or folders of them.")],
+    images: Annotated[
+        list[Path], typer.Argument(help="Image files or folders of them; folders or zip archives of DICOM.")
+    ],
     model: ModelOption,
     output: OutputOption,
     measure: Annotated[
@@ -66,6 +71,14 @@ def segment(
     overlay: Annotated[
         bool, typer.Option("--overlay", help="Also write <stem>_overlay.png: outlines on the image.")
     ] = False,
+    seg_nrrd: Annotated[
+        bool,
+        typer.Option("--seg-nrrd", help="Also write <stem>.seg.nrrd: for 3D Slicer, with names and colours."),
+    ] = False,
+    region: RegionOption = None,
+    series: Annotated[
+        str | None, typer.Option("--series", help="DICOM series: its number, description or UID.")
+    ] = None,
     diameter: DiameterOption = None,
     threshold: Annotated[
         float | None, typer.Option(min=0.01, max=0.99, help="Foreground probability an object needs.")
@@ -80,23 +93,37 @@ def segment(
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Segment images and write <stem>_labels.tif (NIfTI: <stem>_labels.nii.gz) for each.
+    """Segment images and write <stem>_labels.tif for each (NIfTI, NRRD, DICOM: <stem>_labels.nii.gz).
 
-    A file that fails does not stop the others; the exit code is 1 then.
+    For a model of several channels, files <stem>_0000, <stem>_0001, ... are one image. A file that fails does
+    not stop the others; the exit code is 1 then.
     """
     tile_size = parse_tile(tile)
-    settings = _Settings(output, axes, diameter, threshold, seed_height, min_size, mirror, measure, overlay)
+    settings = _Settings(
+        output=output,
+        axes=axes,
+        series=series,
+        region=parse_region(region),
+        diameter=diameter,
+        threshold=threshold,
+        seed_height=seed_height,
+        min_size=min_size,
+        mirror=mirror,
+        measure=measure,
+        overlay=overlay,
+        seg_nrrd=seg_nrrd,
+    )
     with reporting(as_json):
-        files = find_images(images)
         from xlstm_unet.zoo import load_model
 
         bundle = load_model(model)
+        cases = find_cases(images, bundle.spec)
         from xlstm_unet.segment import Segmenter
 
         segmenter = Segmenter(
             bundle.spec, bundle.build(), device=device, tile=tile_size, name=bundle.spec.name
         )
-        results = _segment_all(segmenter, files, settings)
+        results = _segment_all(segmenter, cases, settings)
         if as_json:
             print_json({"model": bundle.spec.name, "images": results})
         else:
@@ -105,45 +132,14 @@ def segment(
             raise typer.Exit(1)
 
 
-def find_images(paths: list[Path]) -> list[Path]:
-    """List the image files, leaving out overlays that an earlier run put among them.
-
-    Raises
-    ------
-    ImageError
-        If there is no image.
-    OutputError
-        If two images would write the same result.
-    """
-    from xlstm_unet.images import image_stem, list_images
-
-    files = list_images(paths)
-    stems = {image_stem(path) for path in files}
-    files = [path for path in files if path in paths or not _is_overlay(path, stems)]
-    seen: dict[str, Path] = {}
-    for path in files:
-        stem = image_stem(path)
-        if stem in seen:
-            raise OutputError(
-                f"{seen[stem]} and {path} would both write {stem}_labels.",
-                "Segment them in two runs with different --output folders.",
-            )
-        seen[stem] = path
-    return files
-
-
-def _is_overlay(path: Path, stems: set[str]) -> bool:
-    stem = path.stem
-    return stem.endswith(_OVERLAY_ENDING) and stem.removesuffix(_OVERLAY_ENDING) in stems
-
-
-def _segment_all(segmenter: Segmenter, files: list[Path], settings: _Settings) -> list[dict[str, Any]]:
+def _segment_all(segmenter: Segmenter, cases: list[Case], settings: _Settings) -> list[dict[str, Any]]:
     results = []
     with progress_bar() as show:
-        for i, path in enumerate(files):
-            prefix = f"{path.name} ({i + 1} of {len(files)})"
+        for i, case in enumerate(cases):
+            path = case.paths[0]
+            prefix = f"{path.name} ({i + 1} of {len(cases)})"
             try:
-                results.append(_segment_file(segmenter, path, settings, _prefixed(show, prefix)))
+                results.append(_segment_case(segmenter, case, settings, _prefixed(show, prefix)))
             except XLSTMUNetError as error:
                 print_error(error, str(path))
                 results.append({"image": str(path), "error": error_fields(error)})
@@ -156,14 +152,16 @@ def _prefixed(show: OnProgress, prefix: str) -> OnProgress:
     return lambda step: show(Progress(f"{prefix}: {step.stage}", step.done, step.total))
 
 
-def _segment_file(segmenter: Segmenter, path: Path, settings: _Settings, show: OnProgress) -> dict[str, Any]:
-    from xlstm_unet.images import image_stem, image_suffix, read_image, write_labels, write_overlay
+def _segment_case(segmenter: Segmenter, case: Case, settings: _Settings, show: OnProgress) -> dict[str, Any]:
+    from xlstm_unet.images import write_labels, write_overlay, write_segmentation
     from xlstm_unet.measure import measure_objects, write_measurements
+    from xlstm_unet.segment.segments import name_segments
 
     try:
-        image = read_image(path, axes=settings.axes)
+        image = case.read(settings.axes, settings.series)
         segmentation = segmenter(
             image,
+            region=None if settings.region is None else settings.region.of(image),
             diameter=settings.diameter,
             mirror=settings.mirror,
             keep_maps=bool(settings.decoding),
@@ -172,17 +170,21 @@ def _segment_file(segmenter: Segmenter, path: Path, settings: _Settings, show: O
         labels = segmentation.decode(**settings.decoding) if settings.decoding else segmentation.labels
     except MemoryError as error:
         raise DeviceError("Not enough memory for this image.", "Use a smaller --tile.") from error
-    stem = image_stem(path)
-    suffix = ".nii.gz" if (image_suffix(path) or "").startswith(".nii") else ".tif"
-    target = settings.output / f"{stem}_labels{suffix}"
+    stem = case.name if settings.series is None else image.name
+    target = settings.output / f"{stem}_labels{'.nii.gz' if case.is_volume else '.tif'}"
     write_labels(target, labels, image)
-    result = {"image": str(path), "labels": str(target), **_describe(segmentation, labels, image.read_as)}
+    path = str(case.paths[0])
+    result = {"image": path, "labels": str(target), **_describe(segmentation, labels, image.read_as)}
+    if settings.seg_nrrd:
+        segments = settings.output / f"{stem}.seg.nrrd"
+        write_segmentation(segments, labels, image, name_segments(segmentation.spec, labels))
+        result["segmentation"] = str(segments)
     if settings.measure:
         table = settings.output / f"{stem}_objects.csv"
         write_measurements(table, measure_objects(labels, image), image)
         result["measurements"] = str(table)
     if settings.overlay:
-        picture = settings.output / f"{stem}{_OVERLAY_ENDING}.png"
+        picture = settings.output / f"{stem}{OVERLAY_ENDING}.png"
         write_overlay(picture, image, labels)
         result["overlay"] = str(picture)
     return result

@@ -167,7 +167,7 @@ def headers_of_series(path: Path) -> list[tuple[Series, list[Any]]]:
             found.setdefault(str(header.SeriesInstanceUID), []).append((name, header))
     if not found:
         raise ImageError(
-            f"{path}: no DICOM image among {len(files.names)} files.",
+            f"{path.name}: no DICOM image among {len(files.names)} files.",
             "Name the folder that holds the series.",
         )
     result = []
@@ -198,7 +198,7 @@ def choose_series(path: Path, wanted: str | None) -> tuple[Series, list[Any]]:
         if len(found) == 1:
             return found[0]
         raise ImageError(
-            f"{path}: {len(found)} series, expected one: {listed}.",
+            f"{path.name}: {len(found)} series, expected one: {listed}.",
             "Say which one by its number, description or UID (--series on the command line).",
         )
     fitting = [
@@ -210,5 +210,5 @@ def choose_series(path: Path, wanted: str | None) -> tuple[Series, list[Any]]:
         return fitting[0]
     many = f"{len(fitting)} series are" if fitting else "no series is"
     raise ImageError(
-        f"{path}: {many} called {wanted!r}; there are: {listed}.", "Name one by its number or UID."
+        f"{path.name}: {many} called {wanted!r}; there are: {listed}.", "Name one by its number or UID."
     )

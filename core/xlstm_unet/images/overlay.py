@@ -57,7 +57,7 @@ def draw_overlay(image: Image, labels: ArrayLike, *, max_side: int = MAX_SIDE) -
     colour = part.channels == 3 and image.array.dtype in (np.uint8, np.uint16)
     picture = _as_colour(plane, float(np.iinfo(image.array.dtype).max)) if colour else _as_gray(plane)
     edges = outlines(outlined)
-    picture[edges] = _palette()[outlined[edges] % _COLOURS]
+    picture[edges] = palette()[outlined[edges] % _COLOURS]
     return picture
 
 
@@ -112,7 +112,8 @@ def _as_gray(plane: Array) -> NDArray[np.uint8]:
     return np.repeat(scaled[..., np.newaxis], 3, axis=2)
 
 
-def _palette() -> NDArray[np.uint8]:
+def palette() -> NDArray[np.uint8]:
+    """Return the (32, 3) bright colours that labels are drawn in; neighbours differ clearly."""
     hues = [(0.137 + 0.618034 * i) % 1.0 for i in range(_COLOURS)]
     return np.array(
         [[round(255 * c) for c in colorsys.hsv_to_rgb(hue, 0.85, 1.0)] for hue in hues], dtype=np.uint8

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import product
+from math import ceil, floor
+
+import numpy as np
 
 from xlstm_unet.errors import ImageError
 from xlstm_unet.images import Image
@@ -44,6 +48,47 @@ def region_slices(image: Image, region: Sequence[slice] | None) -> dict[str, sli
             f"{image.name}: region {text} holds no pixel of the image of {shape}.", "Draw it on the image."
         )
     return {axis: found.get(axis, slice(0, image.frames)) for axis in image.label_axes}
+
+
+def region_in_mm(image: Image, box: Sequence[tuple[float, float]]) -> tuple[slice, ...]:
+    """Return the voxels of a box that is given in the world.
+
+    Parameters
+    ----------
+    image
+        A volume with an affine.
+    box
+        From and to in mm along right, anterior and superior, in any order.
+
+    Returns
+    -------
+    region
+        One slice for each spatial axis (Z, Y, X): the smallest that holds the whole box, and more than that
+        where the volume lies oblique.
+
+    Raises
+    ------
+    ImageError
+        If the image does not know its place in the world, or the box lies outside.
+    """
+    if image.affine is None or image.unit == "pixel" or image.spatial_axes != "ZYX":
+        raise ImageError(
+            f"{image.name}: a region in mm, but the image does not say where it lies in the world.",
+            "Give the region in voxels.",
+        )
+    world = np.array(list(product(*box))).T / _IN_MM[image.unit]
+    indices = np.linalg.solve(image.affine, np.vstack([world, np.ones(8)]))[2::-1]
+    spans = [(float(row.min()), float(row.max())) for row in indices]
+    if any(high < -0.5 or low > n - 0.5 for (low, high), n in zip(spans, image.spatial_shape, strict=True)):
+        raise ImageError(
+            f"{image.name}: region {_spans_text(box)} mm lies outside the image, which reaches over "
+            f"{_spans_text(_reach(image))} mm (right, anterior, superior).",
+            "Check the signs: left, posterior and inferior are negative.",
+        )
+    return tuple(
+        slice(max(0, floor(low + 0.5)), min(n, ceil(high + 0.5)))
+        for (low, high), n in zip(spans, image.spatial_shape, strict=True)
+    )
 
 
 def crop(image: Image, window: Mapping[str, slice]) -> Image:
@@ -97,6 +142,18 @@ def check_field_of_view(image: Image, spec: ModelSpec, window: Mapping[str, slic
         f"at most {_text(view.max_extent_mm)} mm).",
         "Give a region around it: a box in napari or 3D Slicer, --region on the command line.",
     )
+
+
+def _reach(image: Image) -> list[tuple[float, float]]:
+    """Return from where to where a volume reaches in the world, in mm."""
+    assert image.affine is not None
+    ends = [(-0.5, n - 0.5) for n in image.spatial_shape[::-1]]
+    corners = image.affine @ np.array([(*corner, 1.0) for corner in product(*ends)]).T
+    return [(float(row.min()), float(row.max())) for row in corners[:3] * _IN_MM[image.unit]]
+
+
+def _spans_text(spans: Sequence[tuple[float, float]]) -> str:
+    return ", ".join(f"{low:.4g}:{high:.4g}" for low, high in spans)
 
 
 def _text(extent: Sequence[float]) -> str:
