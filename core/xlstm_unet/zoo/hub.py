@@ -128,8 +128,8 @@ def search(query: str = "", limit: int = 20) -> list[Found]:
     """
     library = hub_library()
     with explained("the list of models"):
-        # The library tries a list again and again for half a minute; one question tells whether it is worth it.
-        library.utils.get_session().head(library.constants.ENDPOINT, timeout=_TIMEOUT_SECONDS)
+        # The library tries a list again and again for half a minute; one question tells whether to try at all.
+        library.get_session().head(library.constants.ENDPOINT, timeout=_TIMEOUT_SECONDS)
         models = library.HfApi().list_models(
             filter=TAG, search=query or None, sort="downloads", limit=limit, expand=_EXPAND
         )
