@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -35,30 +35,34 @@ def accuracy(
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
-    """Score a model on a split, by kind of image, beside Otsu's threshold with a watershed.
+    """Score a model on a split, by kind of image or by label, beside a plain method.
 
-    Writes accuracy.json, accuracy.md and pictures of the best, median and worst image of each kind.
+    The plain method is Otsu's threshold with a watershed, or for classes the mean mask of the training split.
+    Writes accuracy.json, accuracy.md and pictures of the best, median and worst image.
     """
     chosen = _parse_diameter(diameter)
     with reporting(as_json), interruptible() as cancel:
         from xlstm_unet.learn import open_dataset
         from xlstm_unet.study.accuracy import measure_accuracy
+        from xlstm_unet.study.class_accuracy import measure_classes
         from xlstm_unet.study.report import jsonable
         from xlstm_unet.zoo import load
 
         segmenter = load(model, device)
         with progress_bar() as show:
-            data = open_dataset(dataset, splits=(split.value,), on_progress=show, cancel=cancel)
-            result = measure_accuracy(
-                segmenter,
-                data,
-                split.value,
-                output,
-                diameter=chosen,
-                mirror=mirror,
+            classes = segmenter.spec.task == "classes"
+            data = open_dataset(
+                dataset,
+                splits={split.value, "train"} if classes else {split.value},
+                channels=segmenter.spec.channel_names,
                 on_progress=show,
                 cancel=cancel,
             )
+            common: dict[str, Any] = {"mirror": mirror, "on_progress": show, "cancel": cancel}
+            if classes:
+                result = measure_classes(segmenter, data, split.value, output, **common)
+            else:
+                result = measure_accuracy(segmenter, data, split.value, output, diameter=chosen, **common)
         if as_json:
             print_json(jsonable(result))
         else:
