@@ -14,7 +14,7 @@ from xlstm_unet.errors import CorrectionsError
 from xlstm_unet.nets.runtime import best_device, compute_dtype
 from xlstm_unet.segment import Segmentation
 from xlstm_unet.segment.keep import keep_classes, keep_objects
-from xlstm_unet.worker import hub_methods
+from xlstm_unet.worker import bundle_methods, hub_methods
 from xlstm_unet.worker.finetune_methods import FineTuning
 from xlstm_unet.worker.images import ImageParams, ModelParams, given_image
 from xlstm_unet.worker.kept import KeptResults
@@ -99,6 +99,7 @@ class Session:
             Method("decode", DecodeParams, self.decode, lane="quick", replaces=lambda params: params.handle),
             Method("release", HandleParams, self.release, lane="quick"),
             *hub_methods.methods(),
+            *bundle_methods.methods(),
             *self._tuning.methods(),
         )
 

@@ -82,12 +82,17 @@ def remove_model(name: str) -> int:
             f"Model {entry.name!r} is pinned.", f"Let it go first: xlstm-unet models pin {entry.name} --off"
         )
     freed = _bytes_of(entry.folder)
+    line = _line_of(entry.folder)
     with locked(user_models_folder()), _writing(entry.folder):
         aside = entry.folder.with_name(_REMOVED)
         if aside.exists():
             shutil.rmtree(aside)
         entry.folder.rename(aside)
         shutil.rmtree(aside)
+    if line:
+        from xlstm_unet.zoo.versions import remove_versions
+
+        remove_versions(line)
     if entry.source is not None:
         from xlstm_unet.zoo.hub_cache import forget
 
@@ -105,6 +110,17 @@ def _stored(name: str) -> ModelEntry:
     if entry.folder.parent != user_models_folder():
         raise ModelError(f"{entry.folder} is not in the models folder.", "Move or remove the folder itself.")
     return entry
+
+
+def _line_of(folder: Path) -> str:
+    """Tree of versions that a fine-tuned model belongs to; empty for others."""
+    from xlstm_unet.zoo.versions_record import read_version
+
+    try:
+        record = read_version(folder)
+    except BundleError:
+        return ""
+    return "" if record is None else record.line
 
 
 @contextmanager
