@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from napari_xlstm_unet.backend import Backend
 from napari_xlstm_unet.background import Background
+from napari_xlstm_unet.correct_part import CorrectPart
 from napari_xlstm_unet.notify import tell_error
 from napari_xlstm_unet.results import Outcome, Result, Results
 from napari_xlstm_unet.run import Run
@@ -31,14 +33,24 @@ class AdjustPart:
         The worker, and threads to wait for it on.
     results
         The result layers.
+    correct
+        The part "Correct", which follows the same result.
     job
         State of the running work: the sliders rest while it runs.
     """
 
     def __init__(
-        self, viewer: ViewerModel, backend: Backend, background: Background, results: Results, job: JobState
+        self,
+        viewer: ViewerModel,
+        backend: Backend,
+        background: Background,
+        *,
+        results: Results,
+        correct: CorrectPart,
+        job: JobState,
     ) -> None:
         self.state = AdjustState()
+        self._correct = correct
         self._viewer = viewer
         self._backend = backend
         self._background = background
@@ -72,6 +84,7 @@ class AdjustPart:
         """Let the sliders belong to ``result`` and show its settings."""
         self._result = result
         self._wanted = None
+        self._correct.attach(result)
         state = self.state
         if result is None or not result.outcome.handles or result.outcome.spec.task != "instances":
             state.available = False
@@ -112,8 +125,9 @@ class AdjustPart:
         self._wanted, self._run = None, run
         self.state.pending = True
         first = self._shown_piece(result)
+        kept = partial(self._correct.kept_of, result) if result.edited() else _nothing
         self._background.run(
-            lambda: run.decode(result.outcome, wanted, first),
+            lambda: run.decode(result.outcome, wanted, first, kept=kept),
             lambda outcome: self._decoded(result, outcome),
             lambda error: self._failed(result, error),
             name="xlstm-unet-decode",
@@ -126,8 +140,10 @@ class AdjustPart:
                 fresh = self._results.add(outcome)
                 if self._result is result:
                     self._result, self.state.layer = fresh, fresh.layer.name
+                    self._correct.attach(fresh)
             else:
                 result.write(outcome)
+                self._correct.touched()
             if self._result is not None and self._result.outcome is outcome:
                 self.state.count = outcome.count
         self.state.pending = self._wanted is not None
@@ -172,3 +188,7 @@ class AdjustPart:
     def _renamed(self, event: object) -> None:
         if self._result is not None and self.state.available:
             self.state.layer = self._result.layer.name
+
+
+def _nothing() -> None:
+    """Nothing was changed since the result was shown."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
-from napari_xlstm_unet.state import AUTOMATIC, DeviceInfo, ModelInfo
+from napari_xlstm_unet.state import AUTOMATIC, DeviceInfo, Finding, ModelInfo
 from napari_xlstm_unet.task import Piece, Task
 from xlstm_unet.progress import OnProgress
 from xlstm_unet.spec import Decoding, ModelSpec
@@ -30,7 +31,15 @@ class Backend:
         devices = self.client.start().get("devices", [])
         reply = self.client.request("list_models").result()
         models = tuple(
-            ModelInfo(entry["name"], entry["origin"], entry["problem"]) for entry in reply.values["models"]
+            ModelInfo(
+                entry["name"],
+                entry["origin"],
+                entry["problem"],
+                _source(entry["source"]),
+                entry["licence"] or "",
+                entry["size_bytes"],
+            )
+            for entry in reply.values["models"]
         )
         found = tuple(DeviceInfo(device["name"], device["description"]) for device in devices)
         return models, (AUTOMATIC, *found)
@@ -58,12 +67,36 @@ class Backend:
             "axes": piece.axes,
             "spacing": task.spacing,
             "unit": task.pixels.unit,
+            "affine": task.affine_of(piece),
             "name": task.image_name,
             "region": [(part.start, part.stop) for part in piece.region] if piece.region else None,
             "diameter": diameter,
             "keep": keep_maps,
         }
         return self.client.request("segment", params, {"image": piece.array}, on_progress)
+
+    def check_fit(self, task: Task, model: str) -> tuple[Finding, ...]:
+        """Return what speaks against segmenting ``task`` with ``model``; waits."""
+        spatial = [axis for axis in "ZYX"[-task.dimension :] if axis in task.axes]
+        channels = (
+            [] if task.channels.mean or len(task.channels.indices) < 2 else [len(task.channels.indices)]
+        )
+        parts = [task.window[task.axes.index(axis)] for axis in spatial]
+        params = {
+            "model": model,
+            "axes": "C" * len(channels) + "".join(spatial),
+            "shape": channels + [task.array.shape[task.axes.index(axis)] for axis in spatial],
+            "spacing": task.spacing,
+            "unit": task.pixels.unit,
+            "affine": None if task.affine is None or task.dimension == 2 else task.affine.tolist(),
+            "region": [(part.start, part.stop) for part in parts],
+            "diameter": task.diameter / task.factor if task.diameter else None,
+            "name": task.image_name,
+        }
+        reply = self.client.request("check_fit", params).result(DESCRIBE_SECONDS)
+        return tuple(
+            Finding(entry["level"], entry["message"], entry["hint"]) for entry in reply.values["findings"]
+        )
 
     def decode(self, handle: str, decoding: Decoding) -> Job:
         """Ask for the labels of kept maps with other settings; returns at once."""
@@ -73,3 +106,7 @@ class Backend:
         """Let the worker forget maps."""
         for handle in handles:
             self.client.request("release", {"handle": handle})
+
+
+def _source(source: Mapping[str, Any] | None) -> str:
+    return f"{source['repo']} at {source['revision'][:8]}" if source else ""

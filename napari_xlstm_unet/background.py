@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from typing import TypeVar
 
@@ -10,6 +11,48 @@ T = TypeVar("T")
 
 Post = Callable[[Callable[[], None]], None]
 """Runs a function on the window's thread, soon; may be called from any thread."""
+
+
+class Debounce:
+    """Calls a function on the window's thread once nothing has happened for a while.
+
+    Parameters
+    ----------
+    background
+        Brings the call to the window's thread.
+    call
+        What to call.
+    """
+
+    def __init__(self, background: Background, call: Callable[[], None]) -> None:
+        self._background = background
+        self._call = call
+        self._due = 0.0
+        self._waiting = False
+        self._lock = threading.Lock()
+
+    def poke(self, seconds: float) -> None:
+        """Call ``seconds`` from now, unless poked again before."""
+        with self._lock:
+            self._due = time.monotonic() + seconds
+            if self._waiting:
+                return
+            self._waiting = True
+        self._wait(seconds)
+
+    def _wait(self, seconds: float) -> None:
+        timer = threading.Timer(seconds, self._wake)
+        timer.daemon = True
+        timer.start()
+
+    def _wake(self) -> None:
+        with self._lock:
+            left = self._due - time.monotonic()
+            self._waiting = left > 0
+        if left > 0:
+            self._wait(left)
+        else:
+            self._background.post(self._call)
 
 
 class Background:

@@ -58,7 +58,7 @@ class BatchPart:
         except XLSTMUNetError as error:
             tell_error(error)
             return
-        measure, device = self.state.measure, self._model.state.device
+        measure, device, model = self.state.measure, self._model.state.device, self._model.state.name
         diameter = None if self._image.auto_diameter or not self._image.has_diameter else self._image.diameter
         run = self._segment.begin(f"{len(files)} images…")
 
@@ -66,7 +66,7 @@ class BatchPart:
             image = read_image(path)
             task = _task(image, spec, diameter, stitch=self._image.stitch)
             task.check_size(self._segment.limit_gb)
-            labels = task.canonical(run.segment(task, spec, device, keep_maps=False).labels)
+            labels = task.canonical(run.segment(task, spec, device, model=model, keep_maps=False).labels)
             write_labels(target / f"{image_stem(path)}_labels.tif", labels, like=image)
             if measure and spec.task == "instances":
                 write_measurements(

@@ -6,17 +6,14 @@ from qtpy.QtWidgets import (
     QCheckBox,
     QDialog,
     QDialogButtonBox,
-    QFileDialog,
     QFormLayout,
-    QHBoxLayout,
     QLineEdit,
-    QPushButton,
     QVBoxLayout,
     QWidget,
 )
 
 from napari_xlstm_unet.batch_part import BatchPart
-from napari_xlstm_unet.qt_tools import remark
+from napari_xlstm_unet.qt_tools import folder_field, remark
 
 
 class BatchDialog(QDialog):
@@ -34,8 +31,8 @@ class BatchDialog(QDialog):
         self.measure = QCheckBox("also write a table of measurements (CSV) for each image")
         self.measure.setChecked(state.measure)
         form = QFormLayout()
-        form.addRow("Images in", self._with_button(self.source))
-        form.addRow("Labels to", self._with_button(self.target))
+        form.addRow("Images in", folder_field(self.source, self))
+        form.addRow("Labels to", folder_field(self.target, self))
         form.addRow("", self.measure)
         self.buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Cancel)
         self.start = self.buttons.addButton("Segment all", QDialogButtonBox.ButtonRole.AcceptRole)
@@ -47,21 +44,6 @@ class BatchDialog(QDialog):
         layout.addWidget(self.buttons)
         self.source.textChanged.connect(part.choose_source)
         state.events.target.connect(self.target.setText)
-
-    def _with_button(self, line: QLineEdit) -> QWidget:
-        both = QWidget()
-        layout = QHBoxLayout(both)
-        layout.setContentsMargins(0, 0, 0, 0)
-        button = QPushButton("Choose…")
-        layout.addWidget(line, 1)
-        layout.addWidget(button)
-        button.clicked.connect(lambda: self._browse(line))
-        return both
-
-    def _browse(self, line: QLineEdit) -> None:
-        folder = QFileDialog.getExistingDirectory(self, "Choose a folder", line.text())
-        if folder:
-            line.setText(folder)
 
     def _accept(self) -> None:
         state = self._part.state

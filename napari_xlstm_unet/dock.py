@@ -19,10 +19,13 @@ from qtpy.QtWidgets import (
 from napari_xlstm_unet.adjust_view import AdjustView
 from napari_xlstm_unet.batch_view import BatchDialog
 from napari_xlstm_unet.controller import Controller
+from napari_xlstm_unet.correct_view import CorrectView
+from napari_xlstm_unet.finetune_view import FinetuneView
 from napari_xlstm_unet.measure_view import MeasureView
 from napari_xlstm_unet.model_view import ModelView
 from napari_xlstm_unet.qt_tools import MainThread
 from napari_xlstm_unet.segment_view import SegmentView
+from napari_xlstm_unet.versions_view import VersionsView
 
 if TYPE_CHECKING:
     import napari
@@ -42,9 +45,14 @@ class Dock(QScrollArea):
         self._viewer = napari_viewer
         self._main_thread = MainThread()
         self.controller = controller = Controller(napari_viewer, self._main_thread.post)
-        self.model = ModelView(controller.model)
+        self.model = ModelView(controller.model, controller.hub)
         self.segment = SegmentView(controller.image, controller.segment)
         self.adjust = AdjustView(controller.adjust, controller.job)
+        self.correct = CorrectView(
+            controller.correct, controller.image, controller.restore, controller.new_model
+        )
+        self.finetune = FinetuneView(controller.finetune, controller.job, controller.correct.state)
+        self.versions = VersionsView(controller.versions, controller.job)
         self._measurements: MeasureView | None = None
         body = QWidget()
         layout = QVBoxLayout(body)
@@ -53,6 +61,8 @@ class Dock(QScrollArea):
         for part in (self.model, _line(), self.segment, self.adjust):
             layout.addWidget(part)
         layout.addLayout(self._tools())
+        for part in (_line(), self.correct, self.finetune, self.versions):
+            layout.addWidget(part)
         layout.addStretch(1)
         self.setWidget(body)
         self.setWidgetResizable(True)

@@ -10,7 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from napari.layers import Image
+    from napari.layers import Image, Labels
+
+KEY = "xlstm_unet"
+"""Where the plugin's own facts lie in a layer's metadata."""
+
+SPACE = "LPS"
+"""World coordinates of volumes that the plugin reads: left, posterior, superior, as in DICOM."""
+
+TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
+"""From (left, posterior, superior) to (right, anterior, superior), and back."""
 
 Window = tuple[slice, ...]
 """One slice with a start and a stop for each axis of an array."""
@@ -39,12 +48,38 @@ def pixel_size(layer: Image, axes: str, factors: Sequence[float]) -> PixelSize:
     if any(str(unit.dimensionality) != "[length]" for unit in units):
         return PixelSize(None, "pixel")
     microns = [float((1 * unit).to("micrometer").magnitude) for unit in units]
-    sizes = [
-        abs(float(layer.scale[p])) * factors[p] * micron for p, micron in zip(places, microns, strict=True)
-    ]
+    lengths = np.linalg.norm(world_matrix(layer)[:-1, :-1], axis=0)
+    sizes = [float(lengths[p]) * factors[p] * micron for p, micron in zip(places, microns, strict=True)]
     if min(sizes) >= 100 or any("milli" in str(unit) for unit in units):
         return PixelSize(tuple(size / 1000 for size in sizes), "mm")
     return PixelSize(tuple(sizes), "µm")
+
+
+def world_matrix(layer: Image | Labels) -> NDArray[np.float64]:
+    """Return the matrix (n + 1, n + 1) that takes a layer's array indices to world coordinates."""
+    own = np.eye(layer.ndim + 1)
+    own[:-1, :-1] = layer.rotate @ _full_shear(np.asarray(layer.shear), layer.ndim) @ np.diag(layer.scale)
+    own[:-1, -1] = layer.translate
+    return np.asarray(layer.affine.affine_matrix) @ own
+
+
+def anatomical_affine(
+    layer: Image | Labels, axes: str, factors: Sequence[float]
+) -> NDArray[np.float64] | None:
+    """Return the 4x4 matrix from voxels (x, y, z) of a level to right, anterior, superior in mm.
+
+    Only for volumes whose reader said that world coordinates are anatomical (`SPACE` in the layer's
+    metadata): left, posterior, superior, in the order of the layer's axes; None for all others.
+    """
+    if layer.metadata.get(KEY, {}).get("space") != SPACE or not set("ZYX") <= set(axes):
+        return None
+    places = [axes.index(axis) for axis in "XYZ"]
+    whole = world_matrix(layer)
+    matrix = np.eye(4)
+    matrix[:3, :3] = whole[np.ix_(places, places)] * np.array([factors[place] for place in places])
+    shift = np.array([(factors[place] - 1) / 2 for place in places])
+    matrix[:3, 3] = whole[places, -1] + whole[np.ix_(places, places)] @ shift
+    return TO_RAS @ matrix
 
 
 def level_factors(layer: Image, level: int) -> tuple[float, ...]:

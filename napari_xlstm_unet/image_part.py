@@ -8,7 +8,14 @@ from napari.layers import Image, Shapes
 
 from napari_xlstm_unet.axes import axes_choices, describe_axes, read_axes
 from napari_xlstm_unet.channels import ChannelChoice, channel_choices
-from napari_xlstm_unet.geometry import best_level, level_factors, pixel_size, placement
+from napari_xlstm_unet.geometry import (
+    KEY,
+    anatomical_affine,
+    best_level,
+    level_factors,
+    pixel_size,
+    placement,
+)
 from napari_xlstm_unet.regions import Region, region_window
 from napari_xlstm_unet.state import ModelState, SegmentState
 from napari_xlstm_unet.task import Task
@@ -89,8 +96,13 @@ class ImagePart:
             self.state.axes = axes
             self._refresh_model()
 
-    def task(self) -> Task:
+    def task(self, region: Region | None = None) -> Task:
         """Return what the Segment button has to work on.
+
+        Parameters
+        ----------
+        region
+            Another region than the chosen one.
 
         Raises
         ------
@@ -98,6 +110,7 @@ class ImagePart:
             If something is missing or does not fit; the message says what to do.
         """
         state = self.state
+        region = region or state.region
         layer, spec = self._layer(), self._model.spec
         if layer is None:
             raise ImageError(
@@ -114,13 +127,9 @@ class ImagePart:
         self._check_fit(layer, spec)
         level = state.level if state.level >= 0 else self._fitting_level(layer, spec)
         factors = level_factors(layer, level)
-        box = (
-            self._viewer.layers[state.box]
-            if state.region is Region.BOX and state.box in state.boxes
-            else None
-        )
+        box = self._viewer.layers[state.box] if region is Region.BOX and state.box in state.boxes else None
         window = region_window(
-            state.region, layer, state.axes, self._viewer.dims, dimension=spec.dimension, box=box
+            region, layer, state.axes, self._viewer.dims, dimension=spec.dimension, box=box
         )
         array = layer.data[level] if layer.multiscale else layer.data
         window = tuple(
@@ -139,7 +148,9 @@ class ImagePart:
             factor=factors[state.axes.index("X")],
             placement=placement(layer, state.axes, window, factors),
             diameter=None if state.auto_diameter or not state.has_diameter else state.diameter,
-            stitch=state.stitch and state.can_stitch and state.region is not Region.SLICE,
+            affine=anatomical_affine(layer, state.axes, factors),
+            source=layer.metadata.get(KEY, {}),
+            stitch=state.stitch and state.can_stitch and region is not Region.SLICE,
         )
 
     def _check_fit(self, layer: Image, spec: ModelSpec) -> None:

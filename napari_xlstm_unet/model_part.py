@@ -49,8 +49,21 @@ class ModelPart:
         self.state.spec = None
         if name:
             self._background.run(
-                lambda: self._backend.describe(name), self._described, tell_error, name="xlstm-unet-describe"
+                lambda: self._backend.describe(name),
+                lambda spec: self._described(name, spec),
+                tell_error,
+                name="xlstm-unet-describe",
             )
+
+    def refresh(self, choose: str = "") -> None:
+        """Ask for the models again, as some have come or gone, and perhaps choose one; returns at once."""
+
+        def listed(found: tuple[tuple[ModelInfo, ...], tuple[DeviceInfo, ...]]) -> None:
+            self._listed(found)
+            if choose in [info.name for info in found[0]] and choose != self.state.name:
+                self.choose(choose)
+
+        self._background.run(self._backend.start, listed, tell_error, name="xlstm-unet-models")
 
     def choose_device(self, device: str) -> None:
         """Choose what the model runs on."""
@@ -73,8 +86,8 @@ class ModelPart:
         if not names:
             self._job.status = "No model found."
 
-    def _described(self, spec: ModelSpec) -> None:
-        if spec.name == self.state.name:
+    def _described(self, name: str, spec: ModelSpec) -> None:
+        if name == self.state.name:
             self.state.spec = spec
 
     def _not_started(self, error: Exception) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from qtpy.QtWidgets import QHBoxLayout, QPushButton
+
+from napari_xlstm_unet.hub_part import HubPart
+from napari_xlstm_unet.hub_view import ModelsDialog
 from napari_xlstm_unet.model_part import ModelPart
 from napari_xlstm_unet.qt_tools import Section, choose, combo, fill, remark
 from napari_xlstm_unet.state import ModelInfo
@@ -11,16 +15,22 @@ from xlstm_unet.spec import ModelSpec
 class ModelView(Section):
     """Lists of models and devices, and a line about the chosen model."""
 
-    def __init__(self, part: ModelPart) -> None:
+    def __init__(self, part: ModelPart, hub: HubPart) -> None:
         super().__init__("Model")
         self._part = part
         self.models = combo()
         self.about = remark()
         self.devices = combo()
-        self.models.setToolTip("Models that come with the package, then your own.")
-        self.form.addRow(self.models)
+        self.models.setToolTip("Models that come with the package, those from the Hub, and your own.")
+        self.more = QPushButton("Models…")
+        self.more.setToolTip("Look at the models on this computer, search the Hub, download, remove.")
+        line = QHBoxLayout()
+        line.addWidget(self.models, 1)
+        line.addWidget(self.more)
+        self.form.addRow(line)
         self.form.addRow(self.about)
         self.row("Runs on", self.devices, "Automatic takes the fastest device that the worker found.")
+        self.more.clicked.connect(lambda: ModelsDialog(hub, self).open())
         self.models.activated.connect(lambda place: part.choose(self.models.itemData(place)))
         self.devices.activated.connect(lambda place: part.choose_device(self.devices.itemData(place)))
         events = part.state.events
@@ -57,8 +67,11 @@ class ModelView(Section):
         self.show_row(self.about, spec is not None)
 
 
+_ORIGINS = {"own": " (yours)", "downloaded": " (Hub)"}
+
+
 def _title(info: ModelInfo) -> str:
-    return info.name + (" (yours)" if info.origin == "own" else "") + (" (damaged)" if info.problem else "")
+    return info.name + _ORIGINS.get(info.origin, "") + (" (damaged)" if info.problem else "")
 
 
 def _about(spec: ModelSpec) -> str:

@@ -5,12 +5,30 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 
 from qtpy.QtCore import QObject, QSignalBlocker, Qt, Signal
-from qtpy.QtWidgets import QComboBox, QFormLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QComboBox,
+    QFileDialog,
+    QFormLayout,
+    QHBoxLayout,
+    QLabel,
+    QLineEdit,
+    QPushButton,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
 
 Call = Callable[[], None]
 
 
 LABEL_WIDTH = 78
+
+_STYLE = (
+    "QPushButton {{ background: {0}; color: white; font-weight: bold; padding: 6px; border-radius: 3px; }}"
+    "QPushButton:hover {{ background: {1}; }} QPushButton:disabled {{ background: #4a5058; color: #9a9fa5; }}"
+)
+GO, STOP = _STYLE.format("#1f6fb5", "#2b83d0"), _STYLE.format("#a8433c", "#c0524a")
+"""Style of the buttons that start and end work."""
 
 
 class MainThread(QObject):
@@ -99,3 +117,22 @@ def choose(box: QComboBox, value: object) -> None:
     places = [place for place in range(box.count()) if box.itemData(place) == value]
     box.setCurrentIndex(places[0] if places else -1)
     blocker.unblock()
+
+
+def folder_field(line: QLineEdit, parent: QWidget) -> QWidget:
+    """Return ``line`` with a button beside it that chooses a folder for it."""
+
+    def browse() -> None:
+        folder = QFileDialog.getExistingDirectory(parent, "Choose a folder", line.text())
+        if folder:
+            line.setText(folder)
+
+    both = QWidget()
+    layout = QHBoxLayout(both)
+    layout.setContentsMargins(0, 0, 0, 0)
+    button = QPushButton("Choose…")
+    button.setAutoDefault(False)
+    button.clicked.connect(browse)
+    layout.addWidget(line, 1)
+    layout.addWidget(button)
+    return both

@@ -12,7 +12,7 @@ from napari.layers import Labels
 from napari.utils.colormaps import DirectLabelColormap
 from numpy.typing import NDArray
 
-from napari_xlstm_unet.geometry import Window
+from napari_xlstm_unet.geometry import KEY, Window
 from napari_xlstm_unet.task import Index, Task
 from xlstm_unet.spec import Decoding, ModelSpec
 
@@ -25,11 +25,28 @@ OPACITY = 0.5
 
 WARM_UP_DELAY = 1.0
 
-KEY = "xlstm_unet"
-"""Where the plugin's own facts lie in a layer's metadata."""
+
+@dataclass(frozen=True)
+class Kept:
+    """A user's work, to be pasted into fresh labels of the same grid.
+
+    Parameters
+    ----------
+    labels
+        As the user left them.
+    states
+        0 untouched, 1 corrected, 2 accepted.
+    """
+
+    labels: NDArray[np.integer]
+    states: NDArray[np.uint8]
+
+    def accepted(self, pasted: NDArray[np.integer]) -> NDArray[np.bool_]:
+        """Return where the user's work stands in ``pasted``: it counts as accepted there."""
+        return np.asarray((self.states > 0) & ((self.labels == 0) == (pasted == 0)))
 
 
-@dataclass
+@dataclass(eq=False)
 class Outcome:
     """What a run produced.
 
@@ -39,10 +56,16 @@ class Outcome:
         What was segmented.
     spec
         The model.
+    model
+        Its name for the worker.
     labels
-        Labels of ``task.label_shape``.
+        Labels of ``task.label_shape``, the user's work pasted in.
     snapshot
-        A copy of them that stays as the model gave it.
+        What the model gave; corrections are what differs from it.
+    shown
+        A copy of ``labels`` that stays as it was put into the layer.
+    kept
+        The user's work that was pasted in.
     handles
         Kept maps in the worker, by piece; empty when none are kept.
     crops
@@ -63,8 +86,11 @@ class Outcome:
 
     task: Task
     spec: ModelSpec
+    model: str
     labels: NDArray[np.integer]
     snapshot: NDArray[np.integer]
+    shown: NDArray[np.integer]
+    kept: Kept | None = None
     handles: dict[Index, str] = field(default_factory=dict)
     crops: dict[Index, Window | None] = field(default_factory=dict)
     decoding: Decoding = field(default_factory=Decoding)
@@ -77,35 +103,69 @@ class Outcome:
     @property
     def source(self) -> tuple[str, ...]:
         """What makes two outcomes versions of the same result: image, model, region, reading and place."""
+        return (self.model, *self.grid)
+
+    @property
+    def grid(self) -> tuple[str, ...]:
+        """What makes two outcomes results of the same pixels: image, region, reading and place."""
         task = self.task
         place = {name: np.asarray(value).tolist() for name, value in task.placement.items()}
-        return (task.image_id, self.spec.name, str(task.window), str(task.factor), task.axes, str(place))
+        return (task.image_id, str(task.window), str(task.factor), task.axes, str(place))
+
+    @property
+    def meaning(self) -> tuple[str, ...]:
+        """What makes labels of two outcomes mean the same."""
+        return (self.spec.task, *(label.name for label in self.spec.labels))
 
 
 @dataclass
 class Result:
-    """A result layer in the viewer."""
+    """A result layer in the viewer.
+
+    Parameters
+    ----------
+    layer
+        The layer.
+    outcome
+        What it shows.
+    accepted
+        Where the user marked it right; None: nowhere.
+    """
 
     layer: Labels
     outcome: Outcome
+    accepted: NDArray[np.bool_] | None = None
 
     def edited(self) -> bool:
-        """Whether the layer differs from what the model gave (an undone edit is none)."""
+        """Whether the user changed or accepted anything since it was shown (an undone edit is none)."""
         data = np.asarray(self.layer.data)
-        return data.shape != self.outcome.snapshot.shape or not np.array_equal(data, self.outcome.snapshot)
+        same = data.shape == self.outcome.shown.shape and np.array_equal(data, self.outcome.shown)
+        return not same or not self._as_accepted_before()
+
+    def _as_accepted_before(self) -> bool:
+        if self.accepted is None:
+            return True
+        kept = self.outcome.kept
+        return kept is not None and np.array_equal(self.accepted, kept.accepted(self.outcome.shown))
 
     def write(self, outcome: Outcome) -> None:
         """Show other labels in the same layer."""
         self.layer.data = outcome.labels
         self.outcome = outcome
+        self.accepted = carried(outcome)
         self.layer.metadata[KEY] = facts(outcome)
+
+
+def carried(outcome: Outcome) -> NDArray[np.bool_] | None:
+    """Return what of a fresh result the user has looked at before."""
+    return outcome.kept.accepted(outcome.shown) if outcome.kept is not None else None
 
 
 def facts(outcome: Outcome) -> dict[str, Any]:
     """Return what a result layer's metadata says about where it comes from."""
     task = outcome.task
     return {
-        "model": outcome.spec.name,
+        "model": outcome.model,
         "image": task.image_name,
         "image_id": task.image_id,
         "axes": task.axes,
@@ -113,6 +173,7 @@ def facts(outcome: Outcome) -> dict[str, Any]:
         "diameter": outcome.diameter,
         "decoding": outcome.decoding.model_dump() if outcome.spec.task == "instances" else None,
         "id": uuid.uuid4().hex,
+        **task.source,
     }
 
 
@@ -152,16 +213,35 @@ class Results:
         task = outcome.task
         layer = Labels(
             outcome.labels,
-            name=f"{task.image_name} - {outcome.spec.name}",
+            name=f"{task.image_name} - {outcome.model}",
             opacity=OPACITY,
             metadata={KEY: facts(outcome)},
             **task.placement,
-            **_appearance(outcome.spec),
+            **appearance(outcome.spec),
         )
-        result = Result(layer, outcome)
+        result = Result(layer, outcome, carried(outcome))
         self._results.append(result)
         self._viewer.add_layer(layer)
         return result
+
+    def of_image(self, image_id: str) -> list[Result]:
+        """Return the results of one image."""
+        return [result for result in self._results if result.outcome.task.image_id == image_id]
+
+    def same_image(self, outcome: Outcome) -> list[Result]:
+        """Return the results of one image by one model, whatever their region; the newest last."""
+        return [
+            result for result in self.of_image(outcome.task.image_id) if result.outcome.model == outcome.model
+        ]
+
+    def newest(self, outcome: Outcome) -> Result | None:
+        """Return the newest result of the same pixels whose labels mean the same."""
+        found = [
+            result
+            for result in self._results
+            if (result.outcome.grid, result.outcome.meaning) == (outcome.grid, outcome.meaning)
+        ]
+        return found[-1] if found else None
 
     def forget(self, layer: Layer) -> Result | None:
         """Forget a layer that left the viewer and return what it showed."""
@@ -175,7 +255,8 @@ class Results:
         return {handle for result in self._results for handle in result.outcome.handles.values()}
 
 
-def _appearance(spec: ModelSpec) -> dict[str, Any]:
+def appearance(spec: ModelSpec) -> dict[str, Any]:
+    """Return the keyword arguments that give labels the colours and names of a model of classes."""
     if spec.task == "instances":
         return {}
     colors: dict[int | None, Any] = {None: (0, 0, 0, 0), 0: (0, 0, 0, 0)}

@@ -13,10 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_xlstm_unet.backend import Backend
-from napari_xlstm_unet.results import Outcome
+from napari_xlstm_unet.results import Kept, Outcome
 from napari_xlstm_unet.task import Index, Task
 from xlstm_unet.errors import CancelledError
 from xlstm_unet.progress import Progress
+from xlstm_unet.segment.keep import keep_classes, keep_objects
 from xlstm_unet.segment.stitch import stitch_slices
 from xlstm_unet.spec import Decoding, ModelSpec
 from xlstm_unet.worker import Job
@@ -56,7 +57,16 @@ class Run:
         """Whether the end was asked for."""
         return self._cancelled.is_set()
 
-    def segment(self, task: Task, spec: ModelSpec, device: str, *, keep_maps: bool = True) -> Outcome:
+    def segment(
+        self,
+        task: Task,
+        spec: ModelSpec,
+        device: str,
+        *,
+        model: str,
+        keep_maps: bool = True,
+        kept: Callable[[Outcome], Kept | None] = lambda outcome: None,
+    ) -> Outcome:
         """Segment every piece; waits.
 
         Parameters
@@ -67,8 +77,12 @@ class Run:
             The model.
         device
             What to run it on, as the worker calls it.
+        model
+            Its name or folder.
         keep_maps
             Whether the worker keeps the maps, for `decode`.
+        kept
+            Returns the user's work to paste in; may wait.
 
         Raises
         ------
@@ -83,7 +97,7 @@ class Run:
         pieces = list(task.pieces())
         middle = pieces.pop(len(pieces) // 2)  # where stacks are sharpest, for the estimate of the diameter
         pieces.insert(0, middle)
-        outcome = Outcome(task, spec, labels, labels)
+        outcome = Outcome(task, spec, model, labels, labels, labels)
         diameter = task.diameter / task.factor if task.diameter else None
         for number, index in enumerate(pieces):
             self._check()
@@ -92,7 +106,7 @@ class Run:
             job = self.backend.segment(
                 task,
                 piece,
-                model=spec.name,
+                model=model,
                 device=device,
                 diameter=diameter,
                 keep_maps=keep_maps,
@@ -108,12 +122,20 @@ class Run:
                 note for note in reply.values.get("notes", ()) if note not in outcome.notes
             )
         outcome.diameter = diameter * task.factor if diameter else None
+        outcome.kept = kept(outcome)
         outcome.decoding = outcome.own_decoding = Decoding.model_validate(reply.values["decoding"])
         self._complete(outcome, places)
         outcome.seconds = time.perf_counter() - started
         return outcome
 
-    def decode(self, outcome: Outcome, decoding: Decoding, first: Index | None = None) -> Outcome:
+    def decode(
+        self,
+        outcome: Outcome,
+        decoding: Decoding,
+        first: Index | None = None,
+        *,
+        kept: Callable[[], Kept | None] = lambda: None,
+    ) -> Outcome:
         """Decode every kept map with other settings; waits.
 
         Parameters
@@ -124,6 +146,8 @@ class Run:
             The settings.
         first
             Piece to begin with.
+        kept
+            Returns the user's work since then, if any; may wait.
         """
         labels = outcome.task.empty_labels()
         places = outcome.task.by_piece(labels)
@@ -131,12 +155,12 @@ class Run:
             self._check()
             found = self._wait(self.backend.decode(handle, decoding)).arrays["labels"]
             places[index] = found[outcome.crops.get(index) or ...]
-        fresh = replace(outcome, labels=labels, decoding=decoding, count=0)
+        fresh = replace(outcome, labels=labels, decoding=decoding, count=0, kept=kept() or outcome.kept)
         self._complete(fresh, places)
         return fresh
 
     def _complete(self, outcome: Outcome, places: NDArray[np.int32]) -> None:
-        """Join slices where asked, number objects over all pieces, count and copy them.
+        """Join slices where asked, number objects over all pieces, paste the user's work, count and copy.
 
         Labels become uint16 where numbers allow and leave room for the user's own: napari shows a large layer
         of them ten times faster than one of int32, and its window is not blocked meanwhile.
@@ -154,9 +178,24 @@ class Run:
                 found = int(part.max(initial=0))
                 np.add(part, outcome.count, out=part, where=part > 0)
                 outcome.count += found
-        if outcome.labels.max(initial=0) <= LARGEST_SHORT:
-            outcome.labels = outcome.labels.astype(np.uint16)
-        outcome.snapshot = outcome.labels.copy()
+        outcome.snapshot = _short(outcome.labels)
+        if outcome.kept is not None:
+            self._paste(outcome, places, outcome.kept)
+        outcome.labels = _short(outcome.labels)
+        outcome.shown = outcome.snapshot if outcome.kept is None else outcome.labels.copy()
+
+    def _paste(self, outcome: Outcome, places: NDArray[np.int32], kept: Kept) -> None:
+        task = outcome.task
+        labels, states = task.by_piece(kept.labels), task.by_piece(kept.states)
+        first = int(kept.labels.max(initial=0)) + 1
+        for index in task.pieces():
+            self._check()
+            if outcome.spec.task == "classes":
+                places[index] = keep_classes(places[index], labels[index], states[index])
+            else:
+                places[index] = keep_objects(places[index], labels[index], states[index], first)
+        if outcome.spec.task == "instances":
+            outcome.count = int(np.count_nonzero(np.bincount(outcome.labels.ravel())[1:]))
 
     def _wait(self, job: Job) -> Any:
         self._job = job
@@ -176,3 +215,8 @@ class Run:
         within = low + (high - low) * step.done / max(step.total, 1)
         text = step.stage.capitalize() + (f", {number + 1} of {total}" if total > 1 else "") + "…"
         self.report((number + within) / total, text)
+
+
+def _short(labels: NDArray[np.integer]) -> NDArray[np.integer]:
+    """Return a copy, of the smaller type where that holds the numbers."""
+    return labels.astype(np.uint16 if labels.max(initial=0) <= LARGEST_SHORT else np.int32)

@@ -8,13 +8,16 @@ import time
 from napari_xlstm_unet.adjust_part import AdjustPart
 from napari_xlstm_unet.backend import Backend
 from napari_xlstm_unet.background import Background
+from napari_xlstm_unet.correct_part import CorrectPart
 from napari_xlstm_unet.image_part import ImagePart
 from napari_xlstm_unet.model_part import ModelPart
 from napari_xlstm_unet.notify import tell_error
 from napari_xlstm_unet.results import Outcome, Results
 from napari_xlstm_unet.run import Run
 from napari_xlstm_unet.state import Finish, JobState, Phase
+from napari_xlstm_unet.task import Task
 from xlstm_unet.errors import CancelledError, XLSTMUNetError
+from xlstm_unet.spec import ModelSpec
 
 GIVE_UP_SECONDS = 2.0
 """How long a cancelled run may take to end."""
@@ -32,7 +35,7 @@ class SegmentPart:
         The worker, and threads to wait for it on.
     job
         State of the running work.
-    model, image, adjust
+    model, image, adjust, correct
         The other parts.
     results
         Where results are shown.
@@ -49,6 +52,7 @@ class SegmentPart:
         model: ModelPart,
         image: ImagePart,
         adjust: AdjustPart,
+        correct: CorrectPart,
         results: Results,
         limit_gb: float,
     ) -> None:
@@ -59,6 +63,7 @@ class SegmentPart:
         self._model = model
         self._image = image
         self._adjust = adjust
+        self._correct = correct
         self._results = results
         self._run: Run | None = None
         self._reported = 0.0
@@ -80,11 +85,16 @@ class SegmentPart:
         except XLSTMUNetError as error:
             tell_error(error)
             return
-        spec, device = self._model.state.spec, self._model.state.device
+        spec = self._model.state.spec
         assert spec is not None  # task() has looked
+        self.segment_task(task, spec, self._model.state.name)
+
+    def segment_task(self, task: Task, spec: ModelSpec, model: str) -> None:
+        """Segment ``task`` with a model and show the result; returns at once."""
+        device = self._model.state.device
         run = self.begin("Segmenting…")
         self._background.run(
-            lambda: run.segment(task, spec, device),
+            lambda: run.segment(task, spec, device, model=model, kept=self._correct.kept),
             lambda outcome: self._finished(run, outcome),
             lambda error: self.end(run, error),
             name="xlstm-unet-segment",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from html import escape
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QSignalBlocker
@@ -16,7 +17,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_xlstm_unet.qt_tools import Section, combo, fill, remark
+from napari_xlstm_unet.qt_tools import GO, STOP, Section, combo, fill, remark
 from napari_xlstm_unet.regions import Region
 from napari_xlstm_unet.state import JobState, Phase, SegmentState
 
@@ -38,14 +39,13 @@ _BUTTON = {
     Phase.STARTING: ("Starting…", False),
     Phase.READY: ("Segment", True),
     Phase.RUNNING: ("Cancel", True),
+    Phase.TRAINING: ("Fine-tuning…", False),
     Phase.CANCELLING: ("Cancelling…", False),
     Phase.BROKEN: ("Start the worker", True),
 }
-_STYLE = (
-    "QPushButton {{ background: {0}; color: white; font-weight: bold; padding: 6px; border-radius: 3px; }}"
-    "QPushButton:hover {{ background: {1}; }} QPushButton:disabled {{ background: #4a5058; color: #9a9fa5; }}"
-)
-_GO, _STOP = _STYLE.format("#1f6fb5", "#2b83d0"), _STYLE.format("#a8433c", "#c0524a")
+
+
+_COLOURS = {"stop": "#e0655c", "warn": "#f0b429"}
 
 
 class SegmentView(Section):
@@ -97,7 +97,8 @@ class SegmentView(Section):
         policy.setRetainSizeWhenHidden(True)
         self.progress.setSizePolicy(policy)
         self.status = remark()
-        for widget in (self.button, self.progress, self.status):
+        self.fit = remark()
+        for widget in (self.fit, self.button, self.progress, self.status):
             self.layout().addWidget(widget)
 
     def _connect_fields(self, state: SegmentState) -> None:
@@ -123,6 +124,7 @@ class SegmentView(Section):
             ((events.regions, events.region, events.boxes, events.box), self._show_regions),
             ((events.can_stitch, events.stitch), self._show_stitch),
             ((events.has_diameter, events.auto_diameter, events.diameter), self._show_diameter),
+            ((events.findings,), self._show_fit),
             ((job.events.phase, job.events.progress, job.events.status), self._show_job),
         ):
             for signal in signals:
@@ -175,17 +177,27 @@ class SegmentView(Section):
         self.diameter.setEnabled(not state.auto_diameter)
         self.show_row(self.diameters, state.has_diameter)
 
+    def _show_fit(self) -> None:
+        shown = [finding for finding in self._image.state.findings if finding.level in _COLOURS]
+        lines = [
+            f"<span style='color: {_COLOURS[finding.level]}'>{escape(finding.message)}</span> "
+            f"{escape(finding.hint)}"
+            for finding in shown
+        ]
+        self.fit.setText("<br>".join(lines))
+        self.fit.setVisible(bool(shown))
+
     def _show_job(self) -> None:
         job = self._segment.job
         text, enabled = _BUTTON[job.phase]
         if self.button.text() != text:
             self.button.setText(text)
             self.button.setEnabled(enabled)
-            self.button.setStyleSheet(_STOP if job.phase is Phase.RUNNING else _GO)
+            self.button.setStyleSheet(STOP if job.phase is Phase.RUNNING else GO)
         waiting = job.phase in (Phase.STARTING, Phase.CANCELLING)
         self.progress.setRange(0, 0 if waiting else 1000)
         self.progress.setValue(round(job.progress * 1000))
-        self.progress.setVisible(job.busy or waiting)
+        self.progress.setVisible(job.phase is Phase.RUNNING or waiting)
         self.status.setText(job.status)
 
 

@@ -19,6 +19,8 @@ class Phase(StrEnum):
     STARTING = "starting"
     READY = "ready"
     RUNNING = "running"
+    TRAINING = "training"
+    """Fine-tuning: it has buttons of its own."""
     CANCELLING = "cancelling"
     BROKEN = "broken"
     """The worker could not be started; pressing the button tries again."""
@@ -42,14 +44,43 @@ class ModelInfo:
     name
         Name to ask the worker for.
     origin
-        ``embedded`` or ``own``.
+        ``embedded``, ``downloaded`` or ``own``.
     problem
         Why it cannot be used; empty when it can.
+    source
+        Where on the Hub it came from, and at which revision; empty for others.
+    licence, size_bytes
+        As it states, and on the disk.
     """
 
     name: str
     origin: str = "embedded"
     problem: str = ""
+    source: str = ""
+    licence: str = ""
+    size_bytes: int = 0
+
+    @property
+    def provenance(self) -> str:
+        """Where it comes from, in words."""
+        return self.source or {"embedded": "this package", "own": "yours"}.get(self.origin, self.origin)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing to know about a model and an image before they are put together.
+
+    Parameters
+    ----------
+    level
+        ``stop``, ``warn`` or ``note``.
+    message, hint
+        What it is, and what to do.
+    """
+
+    level: str
+    message: str
+    hint: str = ""
 
 
 @dataclass(frozen=True)
@@ -93,7 +124,7 @@ class JobState:
     @property
     def busy(self) -> bool:
         """Whether work is running or being cancelled."""
-        return self.phase in (Phase.RUNNING, Phase.CANCELLING)
+        return self.phase in (Phase.RUNNING, Phase.TRAINING, Phase.CANCELLING)
 
 
 @dataclass
@@ -128,6 +159,8 @@ class SegmentState:
     """In pixels of the full resolution; shows the estimate after an automatic run."""
     has_diameter: bool = False
     """Whether the chosen model scales images by object diameter."""
+    findings: tuple[Finding, ...] = ()
+    """What speaks against segmenting this image with the chosen model."""
 
 
 @dataclass

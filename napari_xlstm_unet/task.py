@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
@@ -74,6 +74,11 @@ class Task:
         Object diameter in pixels of the first level; None to let the model estimate it.
     stitch
         Whether objects of neighbouring slices are joined (2D model on a stack).
+    affine
+        4x4 matrix from voxels (x, y, z) of the whole array to right, anterior, superior in mm; None where
+        that is not known.
+    source
+        What the reader said of where the image comes from, for writing results back.
     """
 
     image_name: str
@@ -88,6 +93,8 @@ class Task:
     placement: dict[str, Any] = field(default_factory=dict)
     diameter: float | None = None
     stitch: bool = False
+    affine: NDArray[np.float64] | None = None
+    source: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def label_axes(self) -> str:
@@ -167,6 +174,16 @@ class Task:
             array, self.axes, spacing=self.pixels.spacing, unit=self.pixels.unit, name=self.image_name
         )
 
+    def affine_of(self, piece: Piece) -> list[list[float]] | None:
+        """Return the affine of a piece's own grid, as the worker takes it; None for planes."""
+        if self.affine is None or self.dimension == 2:
+            return None
+        matrix = self.affine.copy()
+        if piece.region is None:
+            matrix[:3, 3] += matrix[:3, :3] @ [self._part(axis).start for axis in "XYZ"]
+        rows: list[list[float]] = matrix.tolist()
+        return rows
+
     def canonical(self, labels: NDArray[Any]) -> NDArray[Any]:
         """Return a view of ``labels`` with its axes in the order T, Z, Y, X."""
         return labels.transpose([self.label_axes.index(axis) for axis in "TZYX" if axis in self.label_axes])
@@ -175,12 +192,20 @@ class Task:
         """Return zeros of the result's shape."""
         return np.zeros(self.label_shape, np.int32)
 
-    def by_piece(self, labels: NDArray[np.int32]) -> NDArray[np.int32]:
+    def by_piece(self, labels: NDArray[Any]) -> NDArray[Any]:
         """Return a view of ``labels`` whose first axes are those of the pieces' index."""
         order = self.piece_axes + "".join(
             axis for axis in "ZYX" if axis in self.axes and axis not in self.piece_axes
         )
         return labels.transpose([self.label_axes.index(axis) for axis in order])
+
+    def place(self, index: Index) -> str:
+        """Return where a piece lies in the whole image, in words; empty where there is only one."""
+        steps = (
+            f"{axis} {self._part(axis).start + step}"
+            for axis, step in zip(self.piece_axes, index, strict=True)
+        )
+        return ", ".join(steps)
 
     def check_size(self, limit_gb: float) -> None:
         """Refuse work that would read or produce more than ``limit_gb`` at once.

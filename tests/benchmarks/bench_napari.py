@@ -1,4 +1,5 @@
-"""Times the napari plugin in a real window: opening, click to labels, longest block of the window.
+"""Times the napari plugin in a real window: opening, click to labels, longest block of the window, also while it
+fine-tunes and the user goes on painting; and how soon a fine-tuning is cancelled.
 
 xvfb-run -a -s "-screen 0 1400x900x24" python tests/benchmarks/bench_napari.py --model nuclei
 """
@@ -15,8 +16,10 @@ import numpy as np
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QApplication
 
+from napari_xlstm_unet.dock import Dock
+from napari_xlstm_unet.learn_state import Training
 from napari_xlstm_unet.state import Phase
-from xlstm_unet.images import read_image
+from xlstm_unet.images import read_image, read_labels
 from xlstm_unet.samples import SAMPLES
 
 
@@ -75,11 +78,52 @@ def rest(seconds: float) -> None:
     until(lambda: time.perf_counter() > end)
 
 
+def finetune(viewer: napari.Viewer, dock: Dock) -> dict[str, object]:
+    """Correct the result, fine-tune for 30 s while painting, and cancel another one."""
+    controller = dock.controller
+    correct, tuning = controller.correct.state, controller.finetune.state
+    labels = controller.adjust.result.layer
+    truth = np.tile(np.asarray(read_labels(SAMPLES[0].labels)), (2, 2))
+    labels.data[:256, :256] = np.where(truth[:256, :256] > 0, truth[:256, :256] + 1000, 0)
+    labels.refresh()
+    until(lambda: correct.counts.any and not correct.pending and not correct.unsaved)
+    found: dict[str, object] = {"corrected": correct.counts.corrected}
+    heart = Heart()
+    heart.start()
+    dock.finetune.go.click()
+    painting = time.perf_counter()
+    row = 300
+    while tuning.phase is Training.RUNNING:
+        rest(0.1)
+        row = 300 + (row - 299) % 200
+        labels.paint((row, 300 + (row * 7) % 200), 2000 + row)
+        assert time.perf_counter() - painting < 300
+    found["event_loop_while_training"] = heart.stop()
+    found["seconds"] = round(time.perf_counter() - painting, 1)
+    found["status"], found["verdict"] = tuning.status, tuning.pending and tuning.pending.message
+    heart.start()
+    until(lambda: tuning.can_compare)
+    found["before_after_s"] = round(time.perf_counter() - painting, 1)
+    found["event_loop_before_after"] = heart.stop()
+    dock.finetune.discard.click()
+    until(lambda: tuning.phase is Training.IDLE and controller.job.phase is Phase.READY)
+    cancels = []
+    for seconds in (0.5, 3.0, 8.0):
+        dock.finetune.go.click()
+        rest(seconds)
+        dock.finetune.cancel.click()
+        cancels.append(round(until(lambda: tuning.phase is Training.IDLE), 2))
+    found["cancel_s"] = cancels
+    viewer.layers.clear()
+    return found
+
+
 def main() -> None:
     """Measure and print JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", default="nuclei")
     parser.add_argument("--size", type=int, default=4096, help="side of the large image")
+    parser.add_argument("--finetune", action="store_true", help="also fine-tune, for 30 seconds")
     parser.add_argument("--diameter", type=float, help="object diameter; estimated without it")
     options = parser.parse_args()
     cells = np.asarray(read_image(SAMPLES[0].image).array)
@@ -107,8 +151,13 @@ def main() -> None:
     viewer.add_image(np.tile(cells, (2, 2)), name="sample")
     found["click_to_labels_512_cold_s"] = click()
     found["click_to_labels_512_warm_s"] = [click() for _ in range(3)]
-    dock.adjust.threshold.setValue(0.6)
-    found["slider_to_labels_512_s"] = round(until(lambda: not dock.controller.adjust.state.pending), 3)
+    own = dock.adjust.threshold.value()
+    dock.adjust.threshold.setValue(own - 0.1 if own > 0.5 else own + 0.1)
+    adjust = dock.controller.adjust.state
+    assert adjust.pending, "the slider does nothing"
+    found["slider_to_labels_512_s"] = round(until(lambda: not adjust.pending), 3)
+    if options.finetune:
+        found["finetune"] = finetune(viewer, dock)
 
     repeat = options.size // len(cells)
     viewer.add_image(np.tile(cells, (repeat, repeat)), name="large")

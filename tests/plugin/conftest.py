@@ -90,6 +90,12 @@ class Bench:
         return told
 
 
+@pytest.fixture
+def make_bench() -> Callable[[WorkerClient], Bench]:
+    """Make a controller with another worker."""
+    return Bench
+
+
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Folder of small untrained models."""
