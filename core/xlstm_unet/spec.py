@@ -210,6 +210,8 @@ class ModelSpec(_Model):
         values = [label.value for label in self.labels]
         if values != list(range(1, len(values) + 1)):
             raise ValueError(f"label values are {values}, expected 1 to {len(values)} in order")
+        if self.pipeline == "nnunet" and self.task != "classes":
+            raise ValueError(f"pipeline is nnunet with the task {self.task}, expected classes")
         self._check_axes()
         self._check_regions()
         return self

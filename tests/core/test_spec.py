@@ -53,6 +53,7 @@ def test_outputs_are_the_regions() -> None:
         ({"regions": [WHOLE | {"paint": 5}]}, "holds or paints 5"),
         ({"regions": [WHOLE | {"values": []}]}, "at least 1 item"),
         ({"regions": [WHOLE], "task": "instances"}, "regions are given for the task instances"),
+        ({"pipeline": "nnunet", "task": "instances"}, "pipeline is nnunet with the task instances"),
         ({"folds": 0}, "greater than or equal to 1"),
         ({"transpose": [0, 1, 1]}, "expected the axes 0, 1 and 2"),
         ({"mirror_axes": [0, 3]}, "expected some of 0 to 2"),

@@ -17,6 +17,7 @@ from xlstm_unet.errors import ModelError
 from xlstm_unet.nets import Network, best_device, inference_context, prepare
 from xlstm_unet.progress import Cancel, OnProgress, check_cancelled
 from xlstm_unet.segment.memory import MemoryLadder, Setting
+from xlstm_unet.segment.nnunet_tiles import half_overlapping, importance
 from xlstm_unet.segment.tiling import Size, TileGrid, blend_tiles
 from xlstm_unet.spec import ModelSpec
 
@@ -47,7 +48,8 @@ class Predictor:
         As for `xlstm_unet.nets.best_device`.
     tile
         Size of a tile in voxels, one number for all axes or one an axis; None for the default: twice or
-        four times the patch size in 2D where that fits about a gigabyte, the patch size in 3D.
+        four times the patch size in 2D where that fits about a gigabyte, the patch size in 3D and for the
+        pipeline ``nnunet``.
 
     Raises
     ------
@@ -107,7 +109,7 @@ class Predictor:
         array
             (C, *spatial), float32, normalised; may be a view with repeated channels.
         mirror
-            Average over all mirrored copies of every tile.
+            Average over the mirrored copies of every tile, along the model's ``mirror_axes``.
         on_progress, cancel
             Called for every batch of tiles; ``cancel`` also between the layers of the network.
 
@@ -125,22 +127,79 @@ class Predictor:
             If ``cancel`` says so.
         """
 
-        def work(setting: Setting) -> NDArray[np.float16]:
-            network = self._on(setting.device)
-            multiple = None if network.fixed_size else self._multiple
-            grid = TileGrid.cover(
+        def lay(network: Network, setting: Setting) -> TileGrid:
+            return TileGrid.cover(
                 array.shape[1:],
                 setting.tile,
                 _overlap(setting.tile),
-                multiple=multiple,
+                multiple=None if network.fixed_size else self._multiple,
                 least=self.spec.patch_size,
             )
+
+        return self._blended(array, lay, self._probabilities, self.outputs, None, mirror, on_progress, cancel)
+
+    def logits(
+        self,
+        array: NDArray[np.float32],
+        *,
+        mirror: bool = False,
+        on_progress: OnProgress | None = None,
+        cancel: Cancel | None = None,
+    ) -> NDArray[np.float16]:
+        """Return the logits of an image at the model's scale, from tiles as nnU-Net lays them.
+
+        Parameters
+        ----------
+        array
+            (C, *spatial), float32, normalised, at least as large as `tile` along each axis.
+        mirror, on_progress, cancel
+            As in a call.
+
+        Returns
+        -------
+        logits
+            (output channels, *spatial), float16.
+
+        Raises
+        ------
+        DeviceError
+            If memory does not suffice.
+        CancelledError
+            If ``cancel`` says so.
+        """
+
+        def lay(_: Network, setting: Setting) -> TileGrid:
+            return half_overlapping(array.shape[1:], setting.tile)
+
+        def same(logits: Tensor) -> Tensor:
+            return logits
+
+        outputs = self.spec.output_channels
+        return self._blended(array, lay, same, outputs, importance, mirror, on_progress, cancel)
+
+    def _blended(
+        self,
+        array: NDArray[np.float32],
+        lay: Callable[[Network, Setting], TileGrid],
+        activate: Callable[[Tensor], Tensor],
+        outputs: int,
+        weights: Callable[[Size], NDArray[np.float32]] | None,
+        mirror: bool,
+        on_progress: OnProgress | None,
+        cancel: Cancel | None,
+    ) -> NDArray[np.float16]:
+        """Run the network over the tiles that ``lay`` gives, with as much memory as there is."""
+
+        def work(setting: Setting) -> NDArray[np.float16]:
+            network = self._on(setting.device)
+            grid = lay(network, setting)
             with inference_context(setting.device), _cancellable(network, cancel):
                 return blend_tiles(
                     array,
                     grid,
-                    self._mirrored(network) if mirror else self._activated(network),
-                    self.outputs,
+                    self._predicting(network, activate, mirror=mirror),
+                    outputs,
+                    weights=None if weights is None else weights(grid.tile),
                     batch=setting.batch,
                     device=setting.device,
                     on_progress=on_progress,
@@ -156,26 +215,28 @@ class Predictor:
             self._copies[device] = prepare(self._network, device)
         return self._copies[device]
 
-    def _activated(self, network: Network) -> Callable[[Tensor], Tensor]:
+    def _probabilities(self, logits: Tensor) -> Tensor:
+        """Map logits (B, output channels, *tile) to the maps."""
+        if self.spec.regions:
+            return torch.sigmoid(logits)
+        if self.spec.task == "classes":
+            return torch.softmax(logits, dim=1)
+        # P(interior) + P(boundary) = 1 - P(background), without the softmax of all three.
+        objects = torch.logsumexp(logits[:, 1:3], dim=1) - logits[:, 0]
+        return torch.stack((torch.sigmoid(objects), logits[:, 3].clamp(0, 1)), dim=1)
+
+    def _predicting(
+        self, network: Network, activate: Callable[[Tensor], Tensor], *, mirror: bool
+    ) -> Callable[[Tensor], Tensor]:
+        """Return a function from tiles to maps, averaged over mirrored copies if asked for."""
+        axes = range(self.spec.dimension) if self.spec.mirror_axes is None else self.spec.mirror_axes
+        mirrored = [2 + axis for axis in axes] if mirror else []
+        flips = list(chain.from_iterable(combinations(mirrored, n) for n in range(len(mirrored) + 1)))
+
         def predict(tiles: Tensor) -> Tensor:
-            logits = network(tiles)
-            if self.spec.task == "classes":
-                return torch.softmax(logits, dim=1)
-            # P(interior) + P(boundary) = 1 - P(background), without the softmax of all three.
-            objects = torch.logsumexp(logits[:, 1:3], dim=1) - logits[:, 0]
-            return torch.stack((torch.sigmoid(objects), logits[:, 3].clamp(0, 1)), dim=1)
-
-        return predict
-
-    def _mirrored(self, network: Network) -> Callable[[Tensor], Tensor]:
-        plain = self._activated(network)
-        axes = range(2, 2 + self.spec.dimension)
-        flips = list(chain.from_iterable(combinations(axes, n) for n in range(self.spec.dimension + 1)))
-
-        def predict(tiles: Tensor) -> Tensor:
-            total = plain(tiles)
+            total = activate(network(tiles))
             for flip in flips[1:]:
-                total = total + plain(tiles.flip(flip)).flip(flip)
+                total = total + activate(network(tiles.flip(flip))).flip(flip)
             return total / len(flips)
 
         return predict
@@ -220,7 +281,7 @@ def _tile_size(network: Network, tile: int | Sequence[int] | None) -> Size:
 def _default_tile(network: Network) -> Size:
     spec = network.spec
     size: Size = tuple(spec.patch_size)
-    while spec.dimension == 2:
+    while spec.dimension == 2 and spec.pipeline == "own":
         larger = tuple(2 * n for n in size)
         if max(larger) > _LARGEST_2D or prod(larger) * spec.network.features[0] > _LARGEST_VALUES:
             break

@@ -15,7 +15,8 @@ Factors = tuple[float, ...]
 MIN_DIAMETER = 1.0
 _CLOSE = 0.02
 """Factors within this of 1 are taken as 1."""
-_IN_MICROMETRES = {"mm": 1e3, "µm": 1.0}
+IN_MICROMETRES = {"mm": 1e3, "µm": 1.0}
+"""Micrometres of the units that voxel sizes are given in."""
 
 
 @dataclass(frozen=True)
@@ -86,7 +87,7 @@ def given_scale(image: Image, spec: ModelSpec, diameter: float | None) -> Scale 
         return Scale((1.0,) * spec.dimension)
     return Scale(
         (1.0,) * spec.dimension,
-        note=f"Spacing unknown: taken as {_size_text(spec.spacing, spec.spacing_unit)}, the model's.",
+        note=f"Spacing unknown: taken as {size_text(spec.spacing, spec.spacing_unit)}, the model's.",
     )
 
 
@@ -102,12 +103,12 @@ def diameter_scale(spec: ModelSpec, diameter: float, origin: str) -> Scale:
 def _spacing_scale(spacing: tuple[float, ...], unit: str, spec: ModelSpec) -> Scale:
     assert spec.spacing is not None
     assert spec.spacing_unit is not None
-    in_model_unit = _IN_MICROMETRES[unit] / _IN_MICROMETRES[spec.spacing_unit]
+    in_model_unit = IN_MICROMETRES[unit] / IN_MICROMETRES[spec.spacing_unit]
     factors = tuple(_rounded(s * in_model_unit / m) for s, m in zip(spacing, spec.spacing, strict=True))
     diameter = spec.object_diameter / factors[-1] if spec.object_diameter is not None else None
     note = ""
     if any(factor != 1 for factor in factors):
-        note = f"Resampled from {_size_text(spacing, unit)} to {_size_text(spec.spacing, spec.spacing_unit)}."
+        note = f"Resampled from {size_text(spacing, unit)} to {size_text(spec.spacing, spec.spacing_unit)}."
     return Scale(factors, diameter, note)
 
 
@@ -130,5 +131,6 @@ def _rounded(factor: float) -> float:
     return 1.0 if abs(factor - 1) <= _CLOSE else factor
 
 
-def _size_text(size: tuple[float, ...], unit: str | None) -> str:
+def size_text(size: tuple[float, ...], unit: str | None) -> str:
+    """Return a voxel size in words."""
     return " x ".join(f"{n:.3g}" for n in size) + f" {unit}"

@@ -116,7 +116,9 @@ class Segmentation:
         labels = np.zeros(self.labels.shape, dtype=np.int32)
         target = labels[self.maps.region]
         n_objects = 0
-        for index in np.ndindex(target.shape[: target.ndim - self.spec.dimension]):
+        # Turns move the last three axes: planes of a turned volume, of classes always, are decoded together.
+        together = 3 if self.maps.turn else self.spec.dimension
+        for index in np.ndindex(target.shape[: target.ndim - together]):
             part = decode_maps(
                 self.maps.values[(slice(None), *index)],
                 self.spec,
@@ -160,7 +162,19 @@ def decode_maps(
     rows = max(1, _CHUNK // max(1, maps[:, 0].size))
     for start in range(0, len(labels), rows):
         check_cancelled(cancel)
-        labels[start : start + rows] = maps[:, start : start + rows].astype(np.float32).argmax(axis=0)
+        part = maps[:, start : start + rows].astype(np.float32)
+        if spec.regions:
+            labels[start : start + rows] = _painted(part, spec)
+        else:
+            labels[start : start + rows] = part.argmax(axis=0)
+    return labels
+
+
+def _painted(probabilities: NDArray[np.float32], spec: ModelSpec) -> NDArray[np.int32]:
+    """Return labels from one probability a region, later regions over earlier ones."""
+    labels = np.zeros(probabilities.shape[1:], dtype=np.int32)
+    for region, probability in zip(spec.regions, probabilities, strict=True):
+        labels[probability > 0.5] = region.paint
     return labels
 
 

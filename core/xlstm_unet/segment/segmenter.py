@@ -13,6 +13,7 @@ from xlstm_unet.images import as_image, oriented
 from xlstm_unet.nets import Network
 from xlstm_unet.progress import Cancel, OnProgress, check_cancelled
 from xlstm_unet.segment.job import Job
+from xlstm_unet.segment.nnunet_job import NnunetJob
 from xlstm_unet.segment.predictor import Predictor
 from xlstm_unet.segment.region import check_field_of_view, crop, region_slices
 from xlstm_unet.segment.segmentation import Maps, Segmentation, decode_maps, number_on
@@ -116,9 +117,11 @@ class Segmenter:
         check_cancelled(cancel)
         window = region_slices(source, region)
         check_field_of_view(source, self.spec, window)
-        turned, turn = oriented(source, self.spec.orientation if self.spec.dimension == 3 else None)
+        as_nnunet = self.spec.pipeline == "nnunet"
+        takes_volumes = self.spec.dimension == 3 or as_nnunet
+        turned, turn = oriented(source, self.spec.orientation if takes_volumes else None)
         inner = crop(turned, turn.window(window))
-        job = Job(
+        job = (NnunetJob if as_nnunet else Job)(
             inner,
             turned if self.spec.field_of_view is None else inner,
             self._predictor,

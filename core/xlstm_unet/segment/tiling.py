@@ -124,6 +124,7 @@ def blend_tiles(
     predict: Callable[[Tensor], Tensor],
     outputs: int,
     *,
+    weights: NDArray[np.float32] | None = None,
     batch: int = 1,
     device: torch.device | str = "cpu",
     on_progress: OnProgress | None = None,
@@ -143,6 +144,8 @@ def blend_tiles(
         Maps (B, C, *tile) on ``device`` to (B, outputs, *tile).
     outputs
         Number of maps.
+    weights
+        Weight of each voxel of a tile, shape of a tile; `blending_weights` by default.
     batch
         Tiles given to ``predict`` at once.
     device
@@ -156,7 +159,7 @@ def blend_tiles(
         (outputs, *grid.shape), float16.
     """
     maps = np.empty((outputs, *grid.shape), dtype=np.float16)
-    weights = torch.from_numpy(blending_weights(grid.tile)).to(device)
+    importance = torch.from_numpy(blending_weights(grid.tile) if weights is None else weights).to(device)
     height, across = grid.tile[0], grid.padded[1:]
     sums = torch.zeros((outputs, height, *across), device=device)
     total = torch.zeros((height, *across), device=device)
@@ -173,8 +176,8 @@ def blend_tiles(
                     slice(None),
                     *(slice(c, c + t) for c, t in zip(corner[1:], grid.tile[1:], strict=True)),
                 )
-                sums[(slice(None), *place)] += tile * weights
-                total[place] += weights
+                sums[(slice(None), *place)] += tile * importance
+                total[place] += importance
             done += len(some)
             if on_progress is not None:
                 on_progress(Progress(STAGE, done, len(grid)))
