@@ -32,6 +32,7 @@ test: lint $(VENV)/.triton
 
 test-all: test
 	$(PYTEST) -m slow $(CORE_TESTS)
+	$(PYTEST) -m slow $(PLUGIN_TESTS)
 
 lint: $(VENV)/.napari
 	$(BIN)/ruff check .

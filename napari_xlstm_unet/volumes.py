@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from napari_xlstm_unet.geometry import KEY, SPACE, TO_RAS, anatomical_affine, world_matrix
 from xlstm_unet.errors import ImageError
 from xlstm_unet.images import Image, image_stem, read_image, write_labels
+from xlstm_unet.images.dicom_files import list_series
 from xlstm_unet.images.read import LABEL_ENDING
 
 LayerData = tuple[Any, dict[str, Any], str]
@@ -31,17 +32,33 @@ def get_reader(path: str | Sequence[str]) -> Callable[[str], list[LayerData]] | 
 
 
 def read_volume(path: str) -> list[LayerData]:
-    """Read a file, or the DICOM series that a file belongs to, as one layer.
+    """Read a file as a layer: of a DICOM file its series, of a zip archive every series in it.
 
     Raises
     ------
     ImageError
         If it cannot be read.
     """
-    source = Path(path).parent if Path(path).suffix.lower() == ".dcm" else Path(path)
-    image = read_image(source)
+    place = Path(path)
+    if place.suffix.lower() == ".zip":
+        return [(*layer_of(read_image(place, series=each.uid)), "image") for each in list_series(place)]
+    if place.suffix.lower() == ".dcm":
+        each = next(each for each in list_series(place.parent) if place.name in each.files)
+        return [(*layer_of(read_image(place.parent, series=each.uid)), "image")]
+    image = _read(place)
     kind = "labels" if image_stem(path).endswith(LABEL_ENDING) and image.array.dtype.kind in "iu" else "image"
     return [(*layer_of(image), kind)]
+
+
+def _read(path: Path) -> Image:
+    """Read a volume; one of four axes frame by frame, which the dock shows and lets the user correct."""
+    try:
+        return read_image(path)
+    except ImageError as error:
+        try:
+            return read_image(path, axes="TZYX")
+        except ImageError:
+            raise error from None
 
 
 def layer_of(image: Image) -> tuple[NDArray[Any], dict[str, Any]]:

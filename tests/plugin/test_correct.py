@@ -150,7 +150,8 @@ def test_sliders_keep_the_users_work(bench: Bench, cells: np.ndarray) -> None:
 
 
 def test_slices_of_a_stack_are_stored_one_by_one(bench: Bench, cells: np.ndarray) -> None:
-    bench.viewer.add_image(np.stack([cells[:64, :64], cells[64:128, :64], cells[:64, 64:128]]), name="stack")
+    slices = np.stack([cells[:64, :64], cells[64:128, :64], cells[:64, 64:128]])
+    bench.viewer.add_image(slices, name="stack", axis_labels=("z", "y", "x"))
     bench.controller.image.state.stitch = False
     labels = _result(bench)
     new = int(labels.data.max()) + 1
