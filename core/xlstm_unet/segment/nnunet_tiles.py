@@ -33,6 +33,6 @@ def importance(tile: Size) -> NDArray[np.float32]:
         peak = np.zeros(length)
         peak[length // 2] = 1
         weights = np.multiply.outer(weights, gaussian_filter1d(peak, length * _SIGMA, mode="constant"))
-    rounded = (weights * (_PEAK / weights.max())).astype(np.float16).astype(np.float32)
+    rounded: NDArray[np.float32] = (weights * (_PEAK / weights.max())).astype(np.float16).astype(np.float32)
     rounded[rounded == 0] = rounded[rounded > 0].min()
     return rounded

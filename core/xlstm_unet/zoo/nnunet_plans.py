@@ -61,8 +61,8 @@ def model_spec(
     plan = _configuration(plans, configuration)
     if plan.get("previous_stage"):
         raise BundleError(
-            f"Configuration {configuration} refines what {plan['previous_stage']} found: cascades are not run.",
-            "Import a configuration that stands alone.",
+            f"Configuration {configuration} refines what {plan['previous_stage']} found.",
+            "Such cascades are not run: import a configuration that stands alone.",
         )
     dimension: Literal[2, 3] = 2 if len(plan["patch_size"]) == 2 else 3
     labels, regions = _labels_and_regions(dataset)

@@ -344,7 +344,7 @@ def test_unfit_plans(folder: Path, name: str, field: str, value: Any, message: s
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("previous_stage", "3d_lowres", "cascades are not run"),
+        ("previous_stage", "3d_lowres", "refines what 3d_lowres found"),
         ("normalization_schemes", ["Mine"], "'Mine' is unknown"),
         ("patch_size", [80], "strides|patch_size|kernels"),
         ("UNet_base_num_features", 10**9, "does not fit"),
