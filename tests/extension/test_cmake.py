@@ -48,7 +48,17 @@ def package(tmp_path_factory) -> Path:
     """The files that a package of the extension holds, in a path with spaces and unicode."""
     folder = tmp_path_factory.mktemp("build ü")
     stub = f"-DSlicer_DIR={HERE / 'cmake_stub'}"
-    configure = [cmake(), "-S", str(ROOT), "-B", str(folder / "build"), "-G", "Unix Makefiles", stub, *NO_COMPILER]
+    configure = [
+        cmake(),
+        "-S",
+        str(ROOT),
+        "-B",
+        str(folder / "build"),
+        "-G",
+        "Unix Makefiles",
+        stub,
+        *NO_COMPILER,
+    ]
     subprocess.run(configure, check=True, capture_output=True)
     install = [cmake(), "--install", str(folder / "build"), "--prefix", str(folder / "package")]
     subprocess.run(install, check=True, capture_output=True)

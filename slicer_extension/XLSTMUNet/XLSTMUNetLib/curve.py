@@ -13,6 +13,11 @@ _COLUMNS = ("seconds", "loss", "held-out corrections", "check part")
 _COLORS = ((0.5, 0.5, 0.5), (0.9, 0.5, 0.1), (0.2, 0.5, 0.9))
 
 
+def has_curve(scene: Any) -> bool:
+    """Whether the scene has a chart already."""
+    return scene.GetFirstNode(_TABLE, "vtkMRMLPlotChartNode") is not None
+
+
 def show_curve(scene: Any, tuning: Tuning) -> Any:
     """Write a curve into the scene's chart, making it if there is none; return the chart node."""
     table = _node(scene, "vtkMRMLTableNode", _TABLE)

@@ -39,7 +39,13 @@ class TuningPart:
         self._controller = controller
         self._job: Job | None = None
 
-    def save(self, segmentation: Any, volume: Any, then: Callable[[], None] = _nothing) -> None:
+    def save(
+        self,
+        segmentation: Any,
+        volume: Any,
+        then: Callable[[], None] = _nothing,
+        failed: Callable[[XLSTMUNetError], None] | None = None,
+    ) -> None:
         """Count the corrections of a segmentation and store them; returns at once.
 
         Nothing happens for a segmentation that comes from no model.
@@ -50,6 +56,8 @@ class TuningPart:
             The nodes.
         then
             Called when all are stored.
+        failed
+            Called with an error; otherwise it is shown.
         """
         state = self._controller.state
         model = state.model(predicted_by(segmentation))
@@ -60,6 +68,8 @@ class TuningPart:
             pieces = self._pieces(segmentation, volume, model)
         except XLSTMUNetError as error:
             state.change(counts={}, status=str(error))
+            if failed is not None:
+                failed(error)
             return
         counts: dict[str, int] = {}
         waiting = len(pieces)
@@ -79,11 +89,20 @@ class TuningPart:
 
         for image, arrays in pieces:
             self._controller.backend.save_corrections(
-                image, model.name, arrays, done=stored, failed=self._controller.tell
+                image, model.name, arrays, done=stored, failed=failed or self._controller.tell
             )
 
-    def tune(self, segmentation: Any, volume: Any, device: str, budget_s: float) -> None:
+    def tune(self, segmentation: Any, volume: Any, device: str, **effort: float) -> None:
         """Store the corrections, then learn from all corrections of the model; returns at once.
+
+        Parameters
+        ----------
+        segmentation, volume
+            The nodes.
+        device
+            Name, as the worker calls it.
+        **effort
+            ``budget`` in seconds, or ``steps``.
 
         Raises
         ------
@@ -101,7 +120,7 @@ class TuningPart:
         controller.state.change(
             phase=Phase.TUNING, progress=0.0, status="Saving corrections...", tuning=Tuning()
         )
-        self.save(segmentation, volume, lambda: self._start(model, device, budget_s))
+        self.save(segmentation, volume, lambda: self._start(model, device, effort), self._failed)
 
     def stop(self) -> None:
         """End the training with the best so far."""
@@ -198,14 +217,14 @@ class TuningPart:
             segment.GetName() for segment_id, segment in segments_of(segmentation) if segment_id in ids
         )
 
-    def _start(self, model: str, device: str, budget_s: float) -> None:
+    def _start(self, model: str, device: str, effort: dict[str, float]) -> None:
         controller = self._controller
         if controller.state.phase is not Phase.TUNING:
             controller.end("Cancelled.")
             return
         self._job = controller.backend.call(
             "finetune",
-            {"model": model, "budget": budget_s, "device": device},
+            {"model": model, "device": device, **effort},
             done=self._tuned,
             failed=self._failed,
             progress=self._progress,
