@@ -53,7 +53,8 @@ class AdamW:
         torch._foreach_div_(scale, (1 - _BETAS[1] ** self.steps) ** 0.5)
         torch._foreach_add_(scale, _EPS)
         parameters: list[Tensor] = [*self.parameters]
-        torch._foreach_mul_([p for p in parameters if p.ndim > 1], 1 - rate * _DECAY)
+        if kernels := [p for p in parameters if p.ndim > 1]:
+            torch._foreach_mul_(kernels, 1 - rate * _DECAY)
         torch._foreach_addcdiv_(parameters, self.first, scale, -rate / (1 - _BETAS[0] ** self.steps))
         for parameter in self.parameters:
             parameter.grad = None

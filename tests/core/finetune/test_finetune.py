@@ -1,0 +1,234 @@
+"""Fine-tuning in this process: the same every time, and only from what is known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from xlstm_unet.errors import CancelledError, CorrectionsError, ModelError, TrainingError
+from xlstm_unet.images import Image
+from xlstm_unet.learn.corrections import Corrections
+from xlstm_unet.learn.corrections_prepare import pieces_of
+from xlstm_unet.learn.finetune import finetune
+from xlstm_unet.learn.finetune_judge import held_masks, hold_out
+from xlstm_unet.learn.finetune_options import FineTuneOptions
+from xlstm_unet.nets import build_network
+from xlstm_unet.spec import ModelSpec
+
+QUICK = FineTuneOptions(batch=2)
+
+
+def weights(network):
+    return torch.cat([t.flatten() for t in network.state_dict().values()])
+
+
+def same(one, other):
+    return torch.equal(weights(one.network), weights(other.network))
+
+
+def test_as_many_steps_give_the_same_network(spec, network, corrections, pack):
+    before = weights(network)
+    events = []
+    first, again = (
+        finetune(spec, network, [corrections], steps=5, replay=pack, options=QUICK, device="cpu", on_event=on)
+        for on in (events.append, None)
+    )
+    assert same(first, again)
+    assert torch.equal(weights(network), before), "the root was changed"
+    assert not torch.equal(weights(first.network), before)
+    assert [e["step"] for e in events if e["event"] == "step"] == [1, 2, 3, 4, 5]
+    assert first.counts["corrected"] >= 15
+    assert first.held_out is not None
+    assert first.check.count == len(pack.check)
+    assert 0 < first.best_step <= first.switch < first.steps == 5
+
+
+def test_a_run_within_a_time_is_repeated_by_its_steps(spec, network, corrections, pack):
+    timed = finetune(spec, network, [corrections], budget=10, replay=pack, options=QUICK, device="cpu")
+    assert timed.seconds < 20
+    assert timed.steps > 1
+    again = finetune(
+        spec,
+        network,
+        [corrections],
+        steps=timed.steps,
+        switch=timed.switch,
+        replay=pack,
+        options=QUICK,
+        device="cpu",
+    )
+    assert same(timed, again)
+
+
+def test_untouched_objects_do_not_matter(spec, network, nuclei):
+    image, truth = nuclei
+    numbers = np.unique(truth)[1:]
+    changed, far = numbers[0], numbers[-1]
+    networks = []
+    for left_out in (False, True):
+        labels = np.where(truth == far, 0, truth) if left_out else truth
+        prediction = np.where(labels == changed, 0, labels)
+        one = Corrections(image, prediction, labels)
+        networks.append(finetune(spec, network, [one], steps=2, options=QUICK, device="cpu"))
+    assert same(*networks)
+
+
+def test_what_is_kept_back_is_not_known(spec, corrections):
+    pieces, _ = pieces_of([corrections], spec)
+    items = hold_out(pieces, spec, 0.2, seed=0)
+    masks = held_masks(pieces, items)
+    assert items
+    for piece, mask in zip(pieces, masks, strict=True):
+        supervision = piece.supervision(spec, mask)
+        assert not supervision.known[mask].any()
+        assert supervision.known.sum() > 0
+
+
+def test_few_corrections_are_not_judged(spec, network, corrections, pack):
+    labels = corrections.prediction.copy()
+    missed = np.setdiff1d(np.unique(corrections.labels), np.unique(labels))[0]
+    labels[corrections.labels == missed] = labels.max() + 1
+    one = replace(corrections, labels=labels)
+    tuned = finetune(spec, network, [one], steps=2, replay=pack, options=QUICK, device="cpu")
+    assert tuned.held_out is None
+    assert tuned.verdict in ("too-few", "warn", "refuse")
+
+
+def test_a_model_without_a_replay_pack_can_learn_and_says_what_is_not_known(spec, network, corrections):
+    tuned = finetune(spec, network, [corrections], steps=2, options=QUICK, device="cpu")
+    assert tuned.check is None
+    assert tuned.verdict == "warn"
+    assert "replay pack" in tuned.notes[0]
+
+
+def test_one_pixel_is_enough_to_run(spec, network, nuclei):
+    image, truth = nuclei
+    labels = truth.copy()
+    row, column = np.argwhere(truth == 0)[0]
+    labels[row, column] = truth.max() + 1
+    tuned = finetune(spec, network, [Corrections(image, truth, labels)], steps=2, options=QUICK, device="cpu")
+    assert tuned.counts["added"] == 1
+
+
+def test_a_whole_image_and_several_images(spec, network, nuclei):
+    image, truth = nuclei
+    accepted = np.ones(truth.shape, bool)
+    many = [
+        Corrections(image, np.zeros_like(truth), truth, accepted),
+        Corrections(image, truth, truth, accepted),
+    ]
+    tuned = finetune(spec, network, many, steps=2, options=QUICK, device="cpu")
+    assert tuned.counts["images"] == 2
+    assert tuned.counts["accepted"] == len(np.unique(truth)) - 1
+
+
+def test_nothing_corrected_is_refused(spec, network, nuclei):
+    image, truth = nuclei
+    with pytest.raises(CorrectionsError, match="Nothing is corrected"):
+        finetune(spec, network, [Corrections(image, truth, truth)], steps=2, device="cpu")
+    with pytest.raises(CorrectionsError, match="Nothing is corrected"):
+        finetune(spec, network, [], steps=2, device="cpu")
+
+
+def test_corrections_of_another_shape_or_channels_are_refused(spec, network, nuclei):
+    image, truth = nuclei
+    with pytest.raises(CorrectionsError, match="shape"):
+        Corrections(image, truth[1:], truth[1:])
+    colour = Image(np.stack([image.array, image.array // 2]), "CYX", name="two")
+    one = Corrections(colour, np.zeros_like(truth), truth)
+    with pytest.raises(CorrectionsError, match="channels"):
+        finetune(spec, network, [one], steps=1, device="cpu")
+
+
+@pytest.mark.parametrize(("words", "arguments"), [("budget", {"budget": 1}), ("steps", {"steps": 0})])
+def test_budgets_out_of_range_are_refused(spec, network, corrections, words, arguments):
+    with pytest.raises(ModelError, match=words):
+        finetune(spec, network, [corrections], device="cpu", **arguments)
+
+
+def test_models_of_several_networks_are_refused(spec, network, corrections):
+    several = spec.model_copy(update={"folds": 3})
+    with pytest.raises(ModelError, match="3 networks"):
+        finetune(several, network, [corrections], steps=1)
+
+
+def test_a_loss_that_is_not_finite_ends_it(spec, network, corrections):
+    broken = build_network(spec)
+    broken.load_state_dict(network.state_dict())
+    with torch.no_grad():
+        next(broken.parameters()).fill_(float("nan"))
+    with pytest.raises(TrainingError, match="step 1"):
+        finetune(spec, broken, [corrections], steps=3, options=FineTuneOptions(judge=False, batch=2))
+
+
+def test_cancel_is_heard_within_a_step(spec, network, corrections):
+    asked = 0
+
+    def cancel() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > 40
+
+    with pytest.raises(CancelledError):
+        finetune(
+            spec,
+            network,
+            [corrections],
+            steps=100,
+            options=FineTuneOptions(judge=False, batch=2),
+            cancel=cancel,
+            device="cpu",
+        )
+    assert asked == 41
+
+
+@pytest.mark.parametrize("trained", ["norms", "decoder"])
+def test_only_some_parameters_learn(spec, network, corrections, trained):
+    options = FineTuneOptions(trained=trained, judge=False, batch=2, distillation=1.0)
+    tuned = finetune(spec, network, [corrections], steps=2, options=options, device="cpu")
+    before = network.state_dict()
+    moved = {name for name, tensor in tuned.network.state_dict().items() if not tensor.equal(before[name])}
+    assert moved
+    for name in moved:
+        assert ".norm" in name or (name.startswith("decoder.") and trained == "decoder")
+
+
+def test_classes_in_volumes(data):
+    from xlstm_unet.images import read_image, read_labels
+
+    image = read_image(next((data / "hippocampus" / "images").iterdir()))
+    truth = np.asarray(read_labels(next((data / "hippocampus" / "labels").iterdir())), np.int32)
+    spec = ModelSpec.model_validate(
+        {
+            "name": "tiny-3d",
+            "dimension": 3,
+            "task": "classes",
+            "labels": [{"value": 1, "name": "anterior"}, {"value": 2, "name": "posterior"}],
+            "normalisation": [{"scheme": "zscore"}],
+            "patch_size": [16, 16, 16],
+            "spacing": [1.0, 1.0, 1.0],
+            "spacing_unit": "mm",
+            "orientation": "SAR",
+            "network": {
+                "variant": "bot",
+                "features": [4, 8],
+                "kernels": [[3, 3, 3]] * 2,
+                "strides": [[1, 1, 1], [2, 2, 2]],
+                "encoder_blocks": [1, 1],
+                "decoder_blocks": [1],
+            },
+        }
+    )
+    network = build_network(spec, generator=torch.Generator().manual_seed(0)).eval()
+    accepted = np.zeros(truth.shape, bool)
+    accepted[truth.shape[0] // 2] = True
+    prediction = np.where(accepted, 0, truth)
+    one = Corrections(image, prediction, truth, accepted)
+    tuned = finetune(spec, network, [one], steps=2, options=QUICK, device="cpu")
+    assert tuned.counts["added"] >= 1
+    beyond = replace(one, labels=np.where(truth == 1, 9, truth))
+    with pytest.raises(CorrectionsError, match="9"):
+        finetune(spec, network, [beyond], steps=2, options=QUICK, device="cpu")
