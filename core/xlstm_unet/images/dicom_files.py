@@ -163,6 +163,7 @@ def headers_of_series(path: Path) -> list[tuple[Series, list[Any]]]:
         if not is_dicom(_start(content)):
             continue
         header = read_dataset(content, f"{path.name}/{name}", pixels=False)
+        _check_whole(header, f"{path.name}/{name}")
         if "Rows" in header and "SeriesInstanceUID" in header:
             found.setdefault(str(header.SeriesInstanceUID), []).append((name, header))
     if not found:
@@ -182,6 +183,14 @@ def headers_of_series(path: Path) -> list[tuple[Series, list[Any]]]:
         )
         result.append((series, [header for _, header in members]))
     return sorted(result, key=lambda item: (len(item[0].number), item[0].number, item[0].uid))
+
+
+def _check_whole(header: Any, name: str) -> None:
+    """Refuse a file that should be an image and ends before it: left out, it would be a missing slice."""
+    kind = header.get("SOPClassUID") or header.file_meta.get("MediaStorageSOPClassUID")
+    is_image = kind is None or "Image Storage" in kind.name
+    if is_image and not ("Rows" in header and "SeriesInstanceUID" in header):
+        raise ImageError(f"{name}: DICOM file is cut off or damaged.", "Copy or export it again.")
 
 
 def choose_series(path: Path, wanted: str | None) -> tuple[Series, list[Any]]:
