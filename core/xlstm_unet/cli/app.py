@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 import xlstm_unet
-from xlstm_unet.cli import demo, doctor, evaluate, evaluate_finetune, models, segment, study, train
+from xlstm_unet.cli import demo, doctor, evaluate, evaluate_finetune, finetune, models, segment, study, train
 
 app = typer.Typer(
     name="xlstm-unet",
@@ -21,6 +21,7 @@ app = typer.Typer(
 app.command()(segment.segment)
 app.command()(evaluate.evaluate)
 app.command()(evaluate_finetune.evaluate_finetune)
+app.command()(finetune.finetune)
 app.command()(train.train)
 app.add_typer(models.app, name="models")
 app.add_typer(study.app, name="study")
