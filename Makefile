@@ -23,15 +23,29 @@ demo: $(VENV)/.package
 	$(BIN)/xlstm-unet demo --output demo-output
 
 # The plugin's tests run apart: a window's OpenGL and Triton do not go together in one process.
-CORE_TESTS := --ignore=tests/plugin -p no:napari -p no:xvfb -p no:pytest-qt
+CORE_TESTS := --ignore=tests/plugin --ignore=tests/extension -p no:napari -p no:xvfb -p no:pytest-qt
 PLUGIN_TESTS := tests/plugin -n 0
 
-test: lint $(VENV)/.triton
+# The Slicer extension's tests run on real Slicer parts from PyPI, which need Python 3.11: the stable line in
+# `test`, the next one and a web application in `test-all`. Their worker runs in $(VENV).
+SLICER := .venv-slicer
+SLICER_NEXT := .venv-slicer-next
+SLICER_WEB := .venv-slicer-web
+SLICER_PYTHON ?= $(shell command -v python3.11 || echo python3)
+SLICER_PIP := -m pip --disable-pip-version-check install -q -c constraints.txt
+SLICER_TESTS := OMP_NUM_THREADS=1 QT_QPA_PLATFORM=offscreen
+SLICER_PYTEST := -m pytest -q -c tests/extension/pytest.ini
+
+test: lint $(VENV)/.triton $(SLICER)/.ready
 	$(PYTEST) -m "not slow" $(CORE_TESTS)
 	$(PYTEST) -m "not slow" $(PLUGIN_TESTS)
+	$(SLICER_TESTS) $(SLICER)/bin/python $(SLICER_PYTEST) -m "not slow" tests/extension
 
-test-all: test
+test-all: test $(SLICER_NEXT)/.ready $(SLICER_WEB)/.ready
 	$(PYTEST) -m slow $(CORE_TESTS)
+	$(SLICER_TESTS) $(SLICER)/bin/python $(SLICER_PYTEST) -m "slow and not browser" tests/extension
+	$(SLICER_TESTS) $(SLICER_NEXT)/bin/python $(SLICER_PYTEST) -m "not slow" tests/extension
+	xvfb-run -a $(SLICER_WEB)/bin/python $(SLICER_PYTEST) -m browser tests/extension/web
 	$(PYTEST) -m slow $(PLUGIN_TESTS)
 
 lint: $(VENV)/.napari
@@ -44,7 +58,7 @@ format: $(VENV)/.test
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) build dist demo-output runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(SLICER) $(SLICER_NEXT) $(SLICER_WEB) build dist demo-output runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 $(VENV)/.created:
@@ -78,4 +92,21 @@ $(VENV)/.napari: $(VENV)/.test
 $(VENV)/.triton: $(VENV)/.test
 	@if [ "$$(uname -sm)" = "Linux x86_64" ]; then \
 	    $(PIP) triton || echo "Triton could not be installed; its tests will be skipped."; fi
+	@touch $@
+
+$(SLICER)/.ready: $(VENV)/.napari
+	$(SLICER_PYTHON) -m venv $(SLICER)
+	$(SLICER)/bin/python $(SLICER_PIP) slicer-core==5.12.4.0 pytest PyQt6 cmake
+	@touch $@
+
+$(SLICER_NEXT)/.ready: $(VENV)/.napari
+	$(SLICER_PYTHON) -m venv $(SLICER_NEXT)
+	$(SLICER_NEXT)/bin/python $(SLICER_PIP) slicer-core==5.13.31053.0 pytest PyQt6 cmake
+	@touch $@
+
+# Chromium comes from Playwright, or from the system's packages where that cannot be reached.
+$(SLICER_WEB)/.ready: $(VENV)/.napari
+	$(SLICER_PYTHON) -m venv $(SLICER_WEB)
+	$(SLICER_WEB)/bin/python $(SLICER_PIP) 'trame-slicer[standalone]==2.0.0' playwright pytest
+	$(SLICER_WEB)/bin/playwright install chromium || $(APT) install -qy --no-install-recommends chromium
 	@touch $@

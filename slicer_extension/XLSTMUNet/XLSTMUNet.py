@@ -35,8 +35,8 @@ class XLSTMUNet(ScriptedLoadableModule):
         parent.dependencies = ["SegmentEditor", "Segmentations", "Markups", "Sequences"]
         parent.contributors = ["The xLSTM-UNet developers"]
         parent.helpText = _(
-            "Segment MRI with small networks that run on a laptop's CPU, correct the result with the tools of "
-            "the Segment Editor, and fine-tune the network on your corrections. Everything stays on your "
+            "Segment MRI with small networks that run on a laptop's CPU, correct the result with the tools "
+            "of the Segment Editor, and fine-tune the network on your corrections. Everything stays on your "
             "computer; fine-tuning never replaces a model before you press Keep, and can be undone. "
             "Not for clinical use."
         )

@@ -75,6 +75,8 @@ def _into_subject_hierarchy(scene, event, node):
 @vtk.calldata_type(vtk.VTK_OBJECT)
 def _out_of_subject_hierarchy(scene, event, node):
     """Remove the item of a node that goes, as the plugin does."""
+    if scene.IsImporting():
+        return
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     item = hierarchy.GetItemByDataNode(node) if hierarchy and node is not hierarchy else 0
     if item:

@@ -1,7 +1,8 @@
 """Third-party packages for the worker: what is missing, what installing would do, and how it is undone.
 
 Nothing is installed without being asked. numpy, SimpleITK and vtk stay at Slicer's versions: pip is given
-them as constraints. PyTorch comes through the PyTorch extension, which chooses the build for the graphics card.
+them as constraints. PyTorch comes through the PyTorch extension, which chooses the build for the graphics
+card.
 """
 
 from __future__ import annotations

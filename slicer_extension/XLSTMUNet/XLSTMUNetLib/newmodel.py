@@ -1,4 +1,4 @@
-"""A new model for segments that the model in use does not know: the data set to train it on, and the command."""
+"""A new model for segments that the model in use does not know: its data set, and the command."""
 
 from __future__ import annotations
 
