@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from xlstm_kernels.backend import select
+from xlstm_kernels.chunkwise import mlstm_forward
 from xlstm_kernels.dense import mlstm_dense
 from xlstm_kernels.ops import mlstm_torch, mlstm_triton
 
@@ -65,7 +66,9 @@ def mlstm(
     if name == "dense":
         return mlstm_dense(q, k, v, i, f, reverse)
     h: Tensor
-    if name == "triton":
+    if torch.jit.is_tracing():  # type: ignore[no-untyped-call]
+        h = mlstm_forward(q, k, v, i, f, reverse)[0]  # a trace runs where our operations are not known
+    elif name == "triton":
         h = mlstm_triton(q, k, v, i, f, reverse, precision)[0]
     else:
         h = mlstm_torch(q, k, v, i, f, reverse)[0]

@@ -108,7 +108,8 @@ def prepare(
     chunk, width = q.shape[3], q.shape[4:].numel()
     gates = scan_gates(i, f, m_in, chunk)
     work, scale, product = q.dtype, width**-0.5, product or q.dtype
-    factors = split_decay(gates)
+    # Whether decays can be split depends on the values, which a trace must not.
+    factors = None if torch.jit.is_tracing() else split_decay(gates)  # type: ignore[no-untyped-call]
     values = _rows(v, None, product)
     if factors is not None:
         target, source, reference = factors

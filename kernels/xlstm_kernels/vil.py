@@ -40,7 +40,8 @@ def vil_layer(x: Tensor, w: ViLWeights, *, reverse: bool = False, backend: str =
     """
     if x.ndim != 3 or x.shape[-1] != w.norm.shape[0]:
         raise ValueError(f"x has shape {tuple(x.shape)}, expected (B, S, C) with C = {w.norm.shape[0]}")
-    if select(backend, x, 2 * x.shape[-1] // w.heads).name == "torch":
+    tracing = torch.jit.is_tracing()  # type: ignore[no-untyped-call]
+    if not tracing and select(backend, x, 2 * x.shape[-1] // w.heads).name == "torch":
         keep = torch.is_grad_enabled() and any(part.requires_grad for part in (x, *w))
         y: Tensor = vil_layer_op(x, list(fold(w, work_dtype(x), x.dtype)), reverse, keep)[0]
         return y

@@ -128,7 +128,7 @@ def search(query: str = "", limit: int = 20) -> list[Found]:
     """
     library = hub_library()
     with explained("the list of models"):
-        # The library tries a list again and again for half a minute; one question tells whether to try at all.
+        # The library tries a list again and again for half a minute; one question tells whether to try.
         library.get_session().head(library.constants.ENDPOINT, timeout=_TIMEOUT_SECONDS)
         models = library.HfApi().list_models(
             filter=TAG, search=query or None, sort="downloads", limit=limit, expand=_EXPAND
