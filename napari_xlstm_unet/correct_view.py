@@ -42,7 +42,7 @@ class CorrectView(Section):
         self.visible_button = _button("Accept visible", _TIPS["visible"])
         self.box_button = _button("Accept box", _TIPS["box"])
         self.clear_button = _button("Clear", _TIPS["clear"])
-        self.overlay = QCheckBox("show corrected (orange) and accepted (green)")
+        self.overlay = QCheckBox("show what is corrected, accepted")
         self.overlay.setToolTip(_TIPS["overlay"])
         self.beyond = remark()
         self.new_model = _button("New model…", "A model with more classes, that starts from this one.")

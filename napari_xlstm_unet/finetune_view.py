@@ -111,7 +111,7 @@ class FinetuneView(QWidget):
         choose(self.budget, state.budget)
         self.go.setVisible(not training)
         self.go.setText("Fine-tune again" if judging else "Fine-tune")
-        self.go.setStyleSheet("" if judging else GO)
+        _style(self.go, "" if judging else GO)
         self.go.setEnabled(self._job.phase is Phase.READY and not state.busy)
         for button in (self.stop, self.cancel):
             button.setVisible(training)
@@ -141,7 +141,7 @@ class FinetuneView(QWidget):
         refused = version.verdict == "refuse"
         self.keep.setText("Keep anyway" if refused else "Keep")
         self.keep.setToolTip(_TIPS["force" if refused else "keep"])
-        self.keep.setStyleSheet("" if refused else GO)
+        _style(self.keep, "" if refused else GO)
         self.keep.setEnabled(self._job.phase is Phase.READY)
 
     def _show_material(self) -> None:
@@ -159,6 +159,11 @@ def _score(what: str, score: Score | None) -> str:
         f"{what} ({score.count}): {score.name} {score.before:.2f} → {score.after:.2f} "
         f"(change {score.low:+.2f} to {score.high:+.2f})"
     )
+
+
+def _style(button: QPushButton, sheet: str) -> None:
+    if button.styleSheet() != sheet:  # Qt lays the button out anew each time
+        button.setStyleSheet(sheet)
 
 
 def _button(name: str, text: str = "") -> QPushButton:

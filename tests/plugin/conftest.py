@@ -1,4 +1,4 @@
-"""Small models, one warm worker for all tests, and a loop that stands in for the window's."""
+"""Small models, one warm worker for all tests, a loop that stands in for the window's, and real windows."""
 
 from __future__ import annotations
 
@@ -9,18 +9,27 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
 from napari.components import ViewerModel
+from napari.layers import Labels
 from napari.utils.notifications import notification_manager
+from npe2 import PluginManager
+from qtpy.QtWidgets import QMenu, QWidget
 
 from napari_xlstm_unet.controller import Controller
+from napari_xlstm_unet.dock import Dock
 from napari_xlstm_unet.state import Phase
 from xlstm_unet.images import read_image, read_labels
 from xlstm_unet.samples import SAMPLES
 from xlstm_unet.spec import ModelSpec
 from xlstm_unet.worker import WorkerClient
+
+if TYPE_CHECKING:
+    import napari
+    from pytestqt.qtbot import QtBot
 
 HERE = Path(__file__).parent
 SECONDS = 60.0
@@ -131,6 +140,81 @@ def _own_settings(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def bench(client: SharedClient) -> Iterator[Bench]:
     """A controller in a viewer without a window, with the model "plane" chosen."""
     made = Bench(client)
+    made.use("plane")
+    yield made
+    made.controller.close()
+
+
+def _entry(menu: QMenu, words: str) -> Any:
+    """Return the action of a menu, or of its submenus, whose text holds ``words``."""
+    menu.aboutToShow.emit()
+    for action in menu.actions():
+        if words in action.text() and action.menu() is None:
+            return action
+        found = _entry(action.menu(), words) if action.menu() is not None else None
+        if found is not None:
+            return found
+    return None
+
+
+@pytest.fixture
+def viewer(make_napari_viewer: Callable[..., napari.Viewer]) -> napari.Viewer:
+    """A shown window that knows the installed plugins."""
+    PluginManager.instance().discover(include_npe1=False)
+    return make_napari_viewer(show=True)
+
+
+class Window:
+    """A viewer with the dock opened from the menu."""
+
+    def __init__(self, viewer: napari.Viewer, qtbot: QtBot) -> None:
+        self.viewer = viewer
+        self._qtbot = qtbot
+        _entry(viewer.window.layers_menu, "xLSTM-UNet").trigger()
+        docks = [dock for dock in viewer.window._qt_window.findChildren(QWidget) if isinstance(dock, Dock)]
+        [self.dock] = docks
+        self.controller = self.dock.controller
+
+    def use(self, model: str) -> None:
+        """Choose a model in the list, and a diameter."""
+        self.until(lambda: self.controller.job.phase is Phase.READY)
+        models = self.dock.model.models
+        models.setCurrentIndex(models.findData(model))
+        models.activated.emit(models.currentIndex())
+        self.until(lambda: self.controller.model.state.spec is not None)
+        self.dock.segment.auto_diameter.setChecked(False)
+        self.dock.segment.diameter.setValue(20)
+
+    def until(self, condition: Callable[[], object]) -> None:
+        """Let the window live until ``condition`` holds."""
+        self._qtbot.waitUntil(lambda: bool(condition()), timeout=round(1000 * SECONDS))
+
+    def entry(self, menu: QMenu, words: str) -> Any:
+        """Return the action of a menu whose text holds ``words``."""
+        return _entry(menu, words)
+
+    def press(self) -> None:
+        """Click the button."""
+        self.dock.segment.button.click()
+
+    def results(self) -> list[Labels]:
+        """Return the result layers."""
+        return [layer for layer in self.viewer.layers if isinstance(layer, Labels)]
+
+
+@pytest.fixture
+def make_window(viewer: napari.Viewer, qtbot: QtBot) -> Callable[[], Window]:
+    """Open the dock, with a worker of its own."""
+    return lambda: Window(viewer, qtbot)
+
+
+@pytest.fixture
+def window(
+    make_window: Callable[[], Window], client: SharedClient, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Window]:
+    """A window whose dock uses the tests' common worker."""
+    monkeypatch.setattr("napari_xlstm_unet.controller.WorkerClient", lambda command: client)
+    made = make_window()
     made.use("plane")
     yield made
     made.controller.close()

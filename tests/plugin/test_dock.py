@@ -5,98 +5,26 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
-from napari.layers import Labels
 from napari.utils.notifications import notification_manager
-from npe2 import PluginManager
-from qtpy.QtWidgets import QMenu, QWidget
 
-from napari_xlstm_unet.dock import Dock
 from napari_xlstm_unet.regions import Region
 from napari_xlstm_unet.state import Finish, Phase
 from xlstm_unet.measure import score_instances
 
 if TYPE_CHECKING:
     import napari
-    from conftest import SharedClient
+    from conftest import SharedClient, Window
     from pytestqt.qtbot import QtBot
-
-SECONDS = 60_000
-
-
-def _entry(menu: QMenu, words: str) -> Any:
-    """Return the action of a menu, or of its submenus, whose text holds ``words``."""
-    menu.aboutToShow.emit()
-    for action in menu.actions():
-        if words in action.text() and action.menu() is None:
-            return action
-        found = _entry(action.menu(), words) if action.menu() is not None else None
-        if found is not None:
-            return found
-    return None
-
-
-@pytest.fixture
-def viewer(make_napari_viewer: Callable[..., napari.Viewer]) -> napari.Viewer:
-    """A shown window that knows the installed plugins."""
-    PluginManager.instance().discover(include_npe1=False)
-    return make_napari_viewer(show=True)
-
-
-class Window:
-    """A viewer with the dock opened from the menu."""
-
-    def __init__(self, viewer: napari.Viewer, qtbot: QtBot) -> None:
-        self.viewer = viewer
-        self._qtbot = qtbot
-        _entry(viewer.window.layers_menu, "xLSTM-UNet").trigger()
-        docks = [dock for dock in viewer.window._qt_window.findChildren(QWidget) if isinstance(dock, Dock)]
-        [self.dock] = docks
-        self.controller = self.dock.controller
-
-    def use(self, model: str) -> None:
-        """Choose a model in the list, and a diameter."""
-        self.until(lambda: self.controller.job.phase is Phase.READY)
-        models = self.dock.model.models
-        models.setCurrentIndex(models.findData(model))
-        models.activated.emit(models.currentIndex())
-        self.until(lambda: self.controller.model.state.spec is not None)
-        self.dock.segment.auto_diameter.setChecked(False)
-        self.dock.segment.diameter.setValue(20)
-
-    def until(self, condition: Callable[[], object]) -> None:
-        """Let the window live until ``condition`` holds."""
-        self._qtbot.waitUntil(lambda: bool(condition()), timeout=SECONDS)
-
-    def press(self) -> None:
-        """Click the button."""
-        self.dock.segment.button.click()
-
-    def results(self) -> list[Labels]:
-        """Return the result layers."""
-        return [layer for layer in self.viewer.layers if isinstance(layer, Labels)]
-
-
-@pytest.fixture
-def window(
-    viewer: napari.Viewer, qtbot: QtBot, client: SharedClient, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Window]:
-    """A window whose dock uses the tests' common worker."""
-    monkeypatch.setattr("napari_xlstm_unet.controller.WorkerClient", lambda command: client)
-    made = Window(viewer, qtbot)
-    made.use("plane")
-    yield made
-    made.controller.close()
 
 
 def test_from_the_menu_to_labels_and_sliders(window: Window) -> None:
     viewer, dock = window.viewer, window.dock
-    _entry(viewer.window.file_menu, "Fluorescent nuclei, small and bright").trigger()
+    window.entry(viewer.window.file_menu, "Fluorescent nuclei, small and bright").trigger()
     assert viewer.layers[0].name == "fluorescence_dense"
     assert dock.segment.reading.text() == "256 × 256 pixels"
     assert dock.segment.button.text() == "Segment"
@@ -123,7 +51,7 @@ def test_nuclei_of_a_sample_are_found(window: Window, truth: np.ndarray) -> None
         pytest.skip("needs the embedded model 'nuclei'")
     window.use("nuclei")
     window.dock.segment.auto_diameter.setChecked(True)
-    _entry(window.viewer.window.file_menu, "Fluorescent nuclei, small and bright").trigger()
+    window.entry(window.viewer.window.file_menu, "Fluorescent nuclei, small and bright").trigger()
     window.press()
     window.until(lambda: window.controller.job.finish is Finish.DONE)
     [labels] = window.results()
@@ -204,9 +132,9 @@ def test_wrong_input_is_a_notification(window: Window) -> None:
 
 
 def test_closing_midway_leaves_nothing_behind(
-    viewer: napari.Viewer, qtbot: QtBot, cells: np.ndarray, tmp_path: Path
+    viewer: napari.Viewer, qtbot: QtBot, make_window: Callable[..., Window], cells: np.ndarray
 ) -> None:
-    window = Window(viewer, qtbot)
+    window = make_window()
     window.use("plane")
     viewer.add_image(np.tile(cells, (6, 6)))
     window.press()
@@ -220,8 +148,10 @@ def test_closing_midway_leaves_nothing_behind(
     assert not notification_manager.records
 
 
-def test_closing_the_dock_ends_the_worker(viewer: napari.Viewer, qtbot: QtBot) -> None:
-    window = Window(viewer, qtbot)
+def test_closing_the_dock_ends_the_worker(
+    viewer: napari.Viewer, qtbot: QtBot, make_window: Callable[..., Window]
+) -> None:
+    window = make_window()
     window.until(lambda: window.controller.job.phase is Phase.READY)
     pid = window.controller.client.pid
     assert pid is not None
@@ -231,14 +161,14 @@ def test_closing_the_dock_ends_the_worker(viewer: napari.Viewer, qtbot: QtBot) -
 
 
 def test_a_command_that_does_not_exist_can_be_tried_again(
-    viewer: napari.Viewer, qtbot: QtBot, client: SharedClient, monkeypatch: pytest.MonkeyPatch
+    make_window: Callable[..., Window], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from napari_xlstm_unet.settings import Settings
 
     monkeypatch.setattr(
         "napari_xlstm_unet.controller.read_settings", lambda: Settings("/no/such/python -m x")
     )
-    window = Window(viewer, qtbot)
+    window = make_window()
     window.until(lambda: window.controller.job.phase is Phase.BROKEN)
     assert "/no/such/python" in notification_manager.records[0].message
     assert window.dock.segment.button.text() == "Start the worker"

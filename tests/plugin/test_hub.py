@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,6 +30,7 @@ def _server() -> Any:
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
+    sys.modules["hub_server"] = module  # dataclasses look there
     spec.loader.exec_module(module)
     return module.HubServer()
 
@@ -38,7 +40,7 @@ def hub(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A Hub with one model."""
     folder = tmp_path_factory.mktemp("hub") / "cells-2d"
     shutil.copytree(home / "models" / "plane", folder)
-    front = "---\nlicense: cc0-1.0\ntags: [xlstm-unet]\n---\n"
+    front = "---\nlicense: cc0-1.0\ntags: [\"xlstm-unet\"]\n---\n"
     card = front + "# Cells\n\nFinds cells. ![x](http://127.0.0.1:9/x.png)\n"
     (folder / "README.md").write_text(card)
     server = _server()
