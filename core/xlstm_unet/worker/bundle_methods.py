@@ -1,4 +1,4 @@
-"""Bundles that travel through the pipe, to and from a worker on another machine."""
+"""Bundles that travel through the pipe, and models made of others."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from xlstm_unet.zoo.place import atomic_folder
 from xlstm_unet.zoo.store import find_model, own_folder
 from xlstm_unet.zoo.untrusted import read_plain_file
 from xlstm_unet.zoo.versions_record import RECORD
+from xlstm_unet.zoo.widen import add_labels
 
 MAX_FILE_BYTES = 4 << 30
 _NEEDED = (SPEC, WEIGHTS)
@@ -29,11 +30,27 @@ class PutParams(Params):
     name: Annotated[str, Field(min_length=1, max_length=64)]
 
 
+class NewLabel(Params):
+    """A class that a new model is to know."""
+
+    name: Annotated[str, Field(min_length=1, max_length=100)]
+    color: tuple[int, int, int] = (255, 170, 0)
+    terminology: Annotated[str, Field(max_length=4096)] = ""
+
+
+class NewModelParams(ModelParams):
+    """Parameters of ``new_model``."""
+
+    name: Annotated[str, Field(min_length=1, max_length=64)]
+    labels: Annotated[tuple[NewLabel, ...], Field(min_length=1, max_length=100)]
+
+
 def methods() -> tuple[Method, ...]:
     """Return what can be done."""
     return (
         Method("get_bundle", ModelParams, get_bundle, lane="quick"),
         Method("put_bundle", PutParams, put_bundle, frozenset(_NEEDED), frozenset(_FILES), lane="quick"),
+        Method("new_model", NewModelParams, new_model),
     )
 
 
@@ -62,6 +79,12 @@ def put_bundle(params: PutParams, task: Task) -> Reply:
                 raise BundleError(f"{name} came as {array.dtype} of {array.ndim} axes, expected bytes.")
             (partial / name).write_bytes(array.tobytes())
         read_bundle(partial).read_replay()
+    return Reply({"name": params.name, "folder": str(folder)})
+
+
+def new_model(params: NewModelParams, task: Task) -> Reply:
+    """Make a model that knows further classes."""
+    folder = add_labels(params.model, params.name, [label.model_dump() for label in params.labels])
     return Reply({"name": params.name, "folder": str(folder)})
 
 

@@ -237,14 +237,13 @@ class FineTuning:
         """Load what is to be learnt: the ids given, or all of the model and of its current version."""
         ids = params.ids
         if ids is None:
-            kept = {entry.id: entry for entry in self._store.entries()}
-            before = () if root.version is None else root.version.corrections
-            ids = tuple(
-                dict.fromkeys(
-                    [one.id for one in before if one.id in kept and not kept[one.id].problem]
-                    + [e.id for e in reversed(kept.values()) if e.model == params.model and not e.problem]
-                )
-            )
+            usable = {entry.id: entry for entry in self._store.entries() if not entry.problem}
+            learnt = {one.id for one in root.version.corrections} if root.version is not None else set()
+            newest: dict[str, str] = {}
+            for entry in usable.values():  # newest first: of one image the newest counts
+                if entry.model == params.model or entry.id in learnt:
+                    newest.setdefault(entry.digest, entry.id)
+            ids = tuple(reversed(newest.values()))
         if not ids:
             raise CorrectionsError(
                 f"No corrections are kept for {params.model}.", "Correct a prediction, or accept a region."

@@ -107,7 +107,7 @@ def root_of(model: str | Path) -> Root:
     record = read_version(folder)
     if record is None:
         return Root(folder, folder.name, None)
-    if not record.line:
+    if folder.resolve().parent == (versions_folder() / "pending").resolve():
         raise ModelError(
             f"{folder} is a version that was not kept.", "Keep it first, or fine-tune the model it came from."
         )
@@ -223,9 +223,9 @@ def keep_version(version: str, *, name: str | None = None, force: bool = False) 
         record.write(pending.folder)
         target = home / str(number)
         with _writing(target):
-            shutil.rmtree(pending.folder / _ROOT)
             pending.folder.rename(target)
             sync(home)
+        shutil.rmtree(target / _ROOT, ignore_errors=True)
         _install(target, model)
     return Version(target, record, current=True)
 
