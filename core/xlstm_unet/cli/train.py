@@ -82,7 +82,8 @@ def train(
     Without --recipe, --config and --from, voxel size, patch, network and normalisation are planned from the
     images by nnU-Net's rules, and shown first. With --from a model the new one starts from its weights, for
     other objects or classes. Without --minutes and --steps the configuration says how long. Ctrl-C keeps a
-    checkpoint; the same command with --resume goes on from there, also after a kill.
+    checkpoint; the same command with --resume goes on from there, also after a kill. On several GPUs:
+    accelerate launch --num_processes 2 -m xlstm_unet.cli train ...
     """
     given = [option for option in (recipe, config) if option is not None]
     if len(given) > 1:
@@ -96,6 +97,7 @@ def train(
         from xlstm_unet.learn import open_dataset
         from xlstm_unet.learn import train as run
         from xlstm_unet.learn.plan import Wishes, with_network
+        from xlstm_unet.learn.team import is_first_process
         from xlstm_unet.zoo import load_model
         from xlstm_unet.zoo.bundle import check_replaceable
 
@@ -135,6 +137,8 @@ def train(
                 on_event=lambda event: _show(event, show),
                 cancel=cancel,
             )
+        if not is_first_process():
+            return
         _write(folder, result, settings, data, dataset, root)
         if as_json:
             print_json(

@@ -15,6 +15,7 @@ from xlstm_unet.learn.bank import Bank, crop_batch, send
 from xlstm_unet.learn.config import TrainConfig
 from xlstm_unet.learn.intensity import change_intensity, empty_patches, unit_range
 from xlstm_unet.learn.losses import Targets, instance_classes, region_table, segmentation_loss
+from xlstm_unet.learn.team import Team
 from xlstm_unet.nets import Network
 from xlstm_unet.nets.runtime import compute_dtype
 
@@ -64,12 +65,16 @@ class BatchSource:
         Modality of each image, for balanced sampling.
     config
         Training configuration.
+    seed
+        Instead of the configuration's.
     """
 
-    def __init__(self, bank: Bank, modalities: list[str], config: TrainConfig) -> None:
+    def __init__(
+        self, bank: Bank, modalities: list[str], config: TrainConfig, *, seed: int | None = None
+    ) -> None:
         self.bank = bank
         self.config = config
-        self.generator = torch.Generator().manual_seed(config.seed)
+        self.generator = torch.Generator().manual_seed(config.seed if seed is None else seed)
         self._noise = torch.Generator(bank.device)
         counts = {name: modalities.count(name) for name in set(modalities)}
         weights = [counts[name] ** -config.sampling.balance for name in modalities]
@@ -149,11 +154,17 @@ class Optimisation:
         Network in training mode, contiguous layout, on its device.
     config
         Training configuration.
+    team
+        Processes that train it together.
     """
 
-    def __init__(self, network: Network, config: TrainConfig) -> None:
+    def __init__(self, network: Network, config: TrainConfig, team: Team | None = None) -> None:
         self.network = network
         self.config = config
+        self._all_scales = len(config.losses.scales) > 1
+        heads = len(config.model.network.decoder_blocks)
+        all_used = len(config.losses.scales) == heads
+        self._computing = (team or Team()).wrapped(network, all_used=all_used)
         self.device = next(network.parameters()).device
         self._dtype = training_dtype(self.device)
         table = region_table(config.model)
@@ -193,9 +204,8 @@ class Optimisation:
         return loss.detach()
 
     def _outputs(self, image: Tensor) -> list[Tensor]:
-        if len(self.config.losses.scales) > 1:
-            return self.network.forward(image, all_scales=True)
-        return [self.network.forward(image)]
+        outputs = self._computing(image, all_scales=self._all_scales)
+        return outputs if self._all_scales else [outputs]
 
     def state_dict(self) -> dict[str, Any]:
         """Return everything that the next step depends on."""

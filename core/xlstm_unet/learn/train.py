@@ -23,6 +23,7 @@ from xlstm_unet.learn.log import Log
 from xlstm_unet.learn.optimise import BatchSource, Optimisation
 from xlstm_unet.learn.replay import ReplayPack, make_replay
 from xlstm_unet.learn.start_from import copy_fitting
+from xlstm_unet.learn.team import Team, make_team, team_device
 from xlstm_unet.learn.validate import Validator
 from xlstm_unet.nets import Network, best_device, build_network
 from xlstm_unet.progress import Cancel, check_cancelled
@@ -33,7 +34,7 @@ LOG_INTERVAL = 50
 CHECKPOINT_SECONDS = 120.0
 
 _CONFIG = "config.json"
-_CHECKPOINT_KEYS = {"config", "data", "minutes", "step", "seconds", "loss_sum", "generator", "optimisation"}
+_CHECKPOINT_KEYS = {"config", "data", "minutes", "step", "seconds", "loss_sum", "generators", "optimisation"}
 _BEST_KEYS = {"step", "scores", "weights"}
 
 
@@ -147,7 +148,9 @@ def train(
     for split in ("train", "val"):
         if not dataset.split(split):
             raise DatasetError(f"{dataset.name} has no samples in split {split!r}.", "Training needs both.")
-    run = _Run(config, dataset, Path(run_dir), best_device(device), minutes, network_type, on_event, cancel)
+    team = make_team(device)
+    where = team_device(team, best_device(device))
+    run = _Run(config, dataset, Path(run_dir), where, team, minutes, network_type, on_event, cancel)
     if start is not None:
         run.start_from(start)
     return run.train(resume)
@@ -162,33 +165,36 @@ class _Run:
         dataset: Dataset,
         folder: Path,
         device: torch.device,
+        team: Team,
         minutes: float | None,
         network_type: type[Network],
         on_event: OnEvent | None,
         cancel: Cancel | None,
     ) -> None:
         self.config, self.dataset, self.folder, self.device = config, dataset, folder, device
-        self.minutes, self.network_type = minutes, network_type
+        self.team, self.minutes, self.network_type = team, minutes, network_type
         self.on_event, self.cancel = on_event, cancel
         self.fingerprint = dataset.fingerprint()
         self.dataset = dataset = on_model_grid(dataset, config.model, cancel=cancel)
         samples = dataset.split("train")
         bank = Bank(samples, config.model, device, cancel=cancel)
         self.spec = config.model.model_copy(update={"object_diameter": _typical_diameter(bank.diameters)})
-        self.source = BatchSource(bank, [sample.modality for sample in samples], config)
+        modalities = [sample.modality for sample in samples]
+        self.source = BatchSource(bank, modalities, config, seed=team.seed(config.seed))
         self.validator = Validator(
             dataset.split("val"), self.spec, device, max_images=config.validation.max_images, cancel=cancel
         )
         generator = torch.Generator().manual_seed(config.seed)
         network = build_network(self.spec, generator=generator, network_type=network_type)
-        self.optimisation = Optimisation(network.to(device).train(), config)
+        self.optimisation = Optimisation(network.to(device).train(), config, team)
         self.step = 0
         self.best: dict[str, Any] | None = None
         self._earlier_seconds = 0.0
         self._started = self._saved = time.monotonic()
         self._loss_sum = torch.zeros((), device=device)
         self._rate_from = (0, self._started)
-        self.log: Log
+        self._now = 0.0
+        self.log: Log | None = None
 
     def start_from(self, weights: Mapping[str, Tensor]) -> None:
         """Take over the weights of another model that fit; the averaged weights start from them too."""
@@ -206,11 +212,15 @@ class _Run:
                 check_cancelled(self.cancel)
                 self._one_step()
         except (CancelledError, KeyboardInterrupt):
-            self._save()
+            if self.team.size == 1:
+                self._save()
             raise
         if self.best is None or self.best["step"] != self.step:
             self._validate()
         self._save()
+        self.team.wait()
+        if self.team.rank:
+            self.best = checkpoint.load(self.folder / checkpoint.BEST, _BEST_KEYS)
         return self._result()
 
     def _open(self, resume: bool) -> None:
@@ -222,10 +232,12 @@ class _Run:
                 f"{self.folder} holds a training already.",
                 "Resume it, or choose another folder.",
             )
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with atomic_path(self.folder / _CONFIG) as temporary:
-            temporary.write_text(self.config.model_dump_json(indent=2) + "\n", encoding="utf-8")
-        self.log = Log(self.folder, keep_until=self.step if resume else -1)
+        self.team.wait()
+        if not self.team.rank:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            with atomic_path(self.folder / _CONFIG) as temporary:
+                temporary.write_text(self.config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+            self.log = Log(self.folder, keep_until=self.step if resume else -1)
         self._started = self._saved = time.monotonic()
         self._rate_from = (self.step, self._started)
 
@@ -238,18 +250,24 @@ class _Run:
         return self._seconds() / (60 * self.minutes)
 
     def _finished(self) -> bool:
-        return self._share() >= 1.0
+        # A team looks at the clock of its first process, and not at every step.
+        if self.minutes is None or self.team.size == 1 or self.step % LOG_INTERVAL == 0:
+            self._now = self._share() if self.minutes is None else self.team.agreed(self._share())
+        return self._now >= 1.0
 
     def _one_step(self) -> None:
         image, targets = self.source.draw()
-        loss = self.optimisation.step(image, targets, self.step, self._share())
+        loss = self.optimisation.step(image, targets, self.step, self._now)
         self._loss_sum += loss
         self.step += 1
         if self.step % LOG_INTERVAL == 0:
             self._report_loss()
         if self.step % self.config.validation.interval == 0:
             self._validate()
-        if time.monotonic() - self._saved > CHECKPOINT_SECONDS:
+        late = time.monotonic() - self._saved > CHECKPOINT_SECONDS
+        if self.team.size > 1:
+            late = self.step % LOG_INTERVAL == 0 and bool(self.team.agreed(late))
+        if late:
             self._save()
 
     def _report_loss(self) -> None:
@@ -259,10 +277,9 @@ class _Run:
         now = time.monotonic()
         rate = (self.step - first) / max(now - since, 1e-9)
         self._rate_from = (self.step, now)
-        self.log.add(
-            step=self.step,
+        self._note(
             loss=round(loss, 5),
-            learning_rate=self.optimisation.rate(self.step, self._share()),
+            learning_rate=self.optimisation.rate(self.step, self._now),
             steps_per_second=round(rate, 2),
             seconds=round(self._seconds(), 1),
         )
@@ -271,7 +288,7 @@ class _Run:
     def _mean_loss(self) -> float:
         """Mean loss since the last line of the log; waits for the device."""
         steps = self.step % LOG_INTERVAL or LOG_INTERVAL
-        loss = float(self._loss_sum) / steps
+        loss = float(self.team.mean(self._loss_sum)) / steps
         if not math.isfinite(loss):
             raise TrainingError(
                 f"The loss is {loss} within the {steps} steps to step {self.step}.",
@@ -279,7 +296,13 @@ class _Run:
             )
         return loss
 
+    def _note(self, **values: Any) -> None:
+        if self.log is not None:
+            self.log.add(step=self.step, **values)
+
     def _validate(self) -> None:
+        if self.log is None:
+            return
         network = self._network(self.optimisation.average.state_dict())
         maps = self.validator.predict(network, cancel=self.cancel)
         scores = self.validator.scores(maps, self.spec.decoding, cancel=self.cancel)
@@ -287,7 +310,7 @@ class _Run:
             weights = {name: tensor.cpu() for name, tensor in network.state_dict().items()}
             self.best = {"step": self.step, "scores": scores, "weights": weights}
             checkpoint.save(self.folder / checkpoint.BEST, self.best)
-        self.log.add(step=self.step, validation=scores, seconds=round(self._seconds(), 1))
+        self._note(validation=scores, seconds=round(self._seconds(), 1))
         self.log.draw()
         self._tell("validation", scores=scores)
         self._rate_from = (self.step, time.monotonic())
@@ -299,6 +322,10 @@ class _Run:
 
     def _save(self) -> None:
         self._mean_loss()
+        generators = self.team.gathered(self.source.generator.get_state())
+        self._saved = time.monotonic()
+        if self.team.rank:
+            return
         state = {
             "config": self.config.model_dump_json(),
             "data": self.fingerprint,
@@ -306,26 +333,27 @@ class _Run:
             "step": self.step,
             "seconds": self._seconds(),
             "loss_sum": self._loss_sum.cpu(),
-            "generator": self.source.generator.get_state(),
+            "generators": generators,
             "optimisation": self.optimisation.state_dict(),
         }
         checkpoint.save(self.folder / checkpoint.CHECKPOINT, state)
-        self._saved = time.monotonic()
 
     def _restore(self, state: dict[str, Any]) -> None:
         for what, key, value in (
             ("configuration", "config", self.config.model_dump_json()),
             ("data", "data", self.fingerprint),
             ("time budget", "minutes", self.minutes),
+            ("number of processes", "generators", self.team.size),
         ):
-            if state[key] != value:
+            found = len(state[key]) if key == "generators" else state[key]
+            if found != value:
                 raise TrainingError(
                     f"The run in {self.folder} has another {what}.",
                     "Resume with what it was started with, or choose another folder.",
                 )
         self.step, self._earlier_seconds = state["step"], state["seconds"]
         self._loss_sum.copy_(state["loss_sum"])
-        self.source.generator.set_state(state["generator"])
+        self.source.generator.set_state(state["generators"][self.team.rank])
         self.optimisation.load_state_dict(state["optimisation"])
         path = self.folder / checkpoint.BEST
         if path.exists():
@@ -344,7 +372,7 @@ class _Run:
             spec = spec.model_copy(update={"decoding": decoding})
             scores = self.validator.scores(maps, decoding, cancel=self.cancel)
         best_step = int(self.best["step"])
-        self.log.add(step=self.step, result=scores, best_step=best_step, decoding=spec.decoding.model_dump())
+        self._note(result=scores, best_step=best_step, decoding=spec.decoding.model_dump())
         replay = make_replay(
             self.dataset.split("train"), self.dataset.split("val"), spec, licence=self.config.data_licence
         )
@@ -359,7 +387,7 @@ class _Run:
         )
 
     def _tell(self, kind: Literal["note", "step", "validation"], **values: Any) -> None:
-        if self.on_event is not None:
+        if self.on_event is not None and not self.team.rank:
             total = None if self.minutes is not None else self.config.optimiser.steps
             self.on_event(TrainEvent(kind, self.step, total, min(1.0, self._share()), **values))
 
