@@ -130,6 +130,7 @@ class XLSTMUNetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             (self.ui.newRegionButton, self.onNewRegion),
             (self.ui.acceptButton, self.onAccept),
             (self.ui.clearAcceptedButton, self.onClearAccepted),
+            (self.ui.newModelButton, self.onNewModel),
             (self.ui.fineTuneButton, self.onFineTune),
             (self.ui.stopButton, self.onStop),
             (self.ui.curveButton, self.onCurve),
@@ -260,6 +261,30 @@ class XLSTMUNetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
         clear_accepted(self._parameterNode.segmentation)
         self._saveCorrections()
+
+    def onNewModel(self):
+        """Write the segments into a data set for a new model, and show the command that trains it."""
+        from pathlib import Path
+
+        from XLSTMUNetLib.newmodel import export_for_training, training_command
+
+        parameters = self._parameterNode
+        model = self.logic.controller.state.model(parameters.model)
+        folder = qt.QFileDialog.getExistingDirectory(None, _("Folder of the data set"))
+        if not folder or model is None:
+            return
+        with self._errorsShown():
+            names = export_for_training(
+                parameters.segmentation, parameters.inputVolume, model.labels, Path(folder)
+            )
+            slicer.util.infoDisplay(
+                "\n\n".join(
+                    (
+                        _("The image is in the data set. Add more images in the same way, then run:"),
+                        training_command(Path(folder), model.name, names),
+                    )
+                )
+            )
 
     def onFineTune(self):
         """Learn from the corrections, or cancel the learning."""

@@ -56,6 +56,18 @@ def test_segments_have_stable_ids_names_colours_and_terminology(scene):
     assert read_tag(liver, LABEL_TAG) == "Liver"
 
 
+def test_a_bare_code_becomes_a_whole_terminology_entry(scene):
+    volume, segmentation = volume_and_segmentation(scene)
+    label = Label(1, "Hippocampus", terminology="SCT^5366008^Hippocampus")
+    ids = write_labels(segmentation, volume, blobs(), [label], "model")
+    tag = slicer.vtkSegment.GetTerminologyEntryTagName()
+    text = read_tag(segmentation.GetSegmentation().GetSegment(ids[0]), tag)
+    entry = slicer.vtkSlicerTerminologyEntry()
+    assert slicer.vtkSlicerTerminologiesModuleLogic.DeserializeTerminologyEntry(text, entry) is not False
+    assert text.count("~") == 6
+    assert "SCT^5366008^Hippocampus" in text
+
+
 @pytest.mark.parametrize("matrix", [np.diag([-1.0, -1.0, 2.0, 1.0]), oblique()], ids=["straight", "oblique"])
 def test_every_voxel_lands_in_its_place(scene, matrix):
     volume, segmentation = volume_and_segmentation(scene, matrix)

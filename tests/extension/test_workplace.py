@@ -48,10 +48,9 @@ def test_a_python_without_the_packages_is_told_in_words(tmp_path):
 def test_a_remote_machine_is_reached_through_ssh(tmp_path):
     """A program called ssh stands in for ssh: it starts the worker here, as ssh does there."""
     ssh = tmp_path / "ssh"
-    ssh.write_text(
-        '#!/bin/sh\necho "Welcome to gpu.example" >&2\necho motd\nshift 3\n[ "$1" = anna@gpu ] || exit 255\n'
-        f"exec env PYTHONPATH={os.pathsep.join(map(str, core_folders()))} {WORKER_PYTHON} -m xlstm_unet.worker\n"
-    )
+    worker = f"PYTHONPATH={os.pathsep.join(map(str, core_folders()))} {WORKER_PYTHON} -m xlstm_unet.worker"
+    banner = 'echo "Welcome to gpu.example" >&2; echo motd'
+    ssh.write_text(f'#!/bin/sh\n{banner}\n[ "$4" = anna@gpu ] || exit 255\nexec env {worker}\n')
     ssh.chmod(0o755)
     place = Workplace(Kind.REMOTE, remote="anna@gpu")
     assert place.command("") == ["ssh", "-T", "-o", "BatchMode=yes", "anna@gpu", "xlstm-unet", "worker"]

@@ -68,7 +68,7 @@ def _show_models(ui: Any, state: State, parameters: Any) -> None:
 def _show_corrections(ui: Any, state: State, parameters: Any, ready: bool) -> None:
     ui.countsLabel.text = counts_text(state.counts)
     ui.unknownLabel.text = unknown_text(state.unknown)
-    ui.unknownLabel.visible = bool(state.unknown)
+    ui.unknownLabel.visible = ui.newModelButton.visible = bool(state.unknown)
     has_nodes = (
         parameters is not None and parameters.region is not None and parameters.segmentation is not None
     )

@@ -24,6 +24,11 @@ MODEL_TAG = "XLSTMUNet.Model"
 MAX_SEGMENTS = 300
 """More objects than that make Slicer's segment list unusable."""
 
+_ENTRY = (
+    "Segmentation category and type - 3D Slicer General Anatomy list~SCT^123037004^Anatomical Structure~{}~^^"
+    "~Anatomic codes - DICOM master list~^^~^^"
+)
+
 Labels = np.ndarray[Any, Any]
 
 
@@ -35,6 +40,7 @@ class Label:
     name: str
     color: tuple[int, int, int] = (255, 170, 0)
     terminology: str = ""
+    """A whole entry as Slicer writes it, or the code of an anatomical structure alone."""
 
     @property
     def segment_id(self) -> str:
@@ -251,7 +257,8 @@ def _write_one(
         segment_id = own.AddEmptySegment(label.segment_id, label.name, color)
         if label.terminology:
             tag = slicer.vtkSegment.GetTerminologyEntryTagName()
-            own.GetSegment(segment_id).SetTag(tag, label.terminology)
+            whole = label.terminology if "~" in label.terminology else _ENTRY.format(label.terminology)
+            own.GetSegment(segment_id).SetTag(tag, whole)
     segment = own.GetSegment(segment_id)
     segment.SetTag(LABEL_TAG, label.name)
     segment.SetTag(MODEL_TAG, model)

@@ -30,7 +30,12 @@ def counts_text(counts: Mapping[str, int]) -> str:
 
 def unknown_text(names: Sequence[str]) -> str:
     """Return what happens to segments that the model does not know."""
-    return f"The model does not know {', '.join(names)}: nothing is learned from it." if names else ""
+    if not names:
+        return ""
+    return (
+        f"The model does not know {', '.join(names)}: fine-tuning leaves it out. "
+        "'New model...' makes a new model from this one that does."
+    )
 
 
 def comparison(version: Mapping[str, Any] | None) -> str:

@@ -76,6 +76,7 @@ class App(SegmentationApp):
             ):
                 VBtn(name, click=click, variant="tonal", classes="mr-2")
             html.Span("{{ xlstm }}", classes="mr-4 xlstm", style="max-width: 700px; font-size: 12px;")
+        self._ui.layout.flush_content()
 
     def _loaded(self, volume) -> None:
         self.volume, self.segmentation = volume, None
