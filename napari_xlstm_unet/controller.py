@@ -76,9 +76,7 @@ class Controller:
             results=self.results,
             limit_gb=settings.limit_gb,
         )
-        self.versions = VersionsPart(
-            learning, self.background, model=self.model, surveyor=self.correct.surveyor
-        )
+        self.versions = VersionsPart(learning, self.background, model=self.model, correct=self.correct)
         self.finetune = FinetunePart(
             viewer,
             learning,
@@ -102,6 +100,7 @@ class Controller:
             self.background, model=self.model, segment=self.segment, image=self.image.state
         )
         self.measure = MeasurePart(self.background)
+        self.correct.state.events.total.connect(self.versions.refresh)
         self.model.state.events.device.connect(_remember_device)
         self.model.start()
         self.background.run(warm_up, lambda _: None, tell_error, name="xlstm-unet-warm-up")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,7 +11,7 @@ from napari.layers import Shapes
 
 from napari_xlstm_unet.background import Background, Debounce
 from napari_xlstm_unet.corrections import Draft, Survey, Surveyor
-from napari_xlstm_unet.learn_state import CorrectState, Counts
+from napari_xlstm_unet.learn_state import CorrectState, Counts, SavedCorrections
 from napari_xlstm_unet.learning import Learning
 from napari_xlstm_unet.notify import tell_error
 from napari_xlstm_unet.overlay import Overlay
@@ -143,6 +144,15 @@ class CorrectPart:
         drafts = self._drafts()
         if drafts:
             self.surveyor.store(drafts)
+
+    def forgotten(self, entries: Sequence[SavedCorrections]) -> None:
+        """Let go of corrections that were removed from the store, in every layer that still shows them."""
+        for result in self._results.all():
+            names = [entry.image for entry in entries if entry.model == result.outcome.model]
+            if self.surveyor.rebase(result, names) and result is self._result:
+                self.state.unsaved = False
+                self.touched()
+        self.refresh_total()
 
     def kept(self, outcome: Outcome) -> Kept | None:
         """Return the user's work on these pixels, from the newest result or what was stored; waits."""

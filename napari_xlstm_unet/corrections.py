@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import zlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from napari_xlstm_unet.learn_state import Counts
-from napari_xlstm_unet.learning import Arrays, Learning, image_params
+from napari_xlstm_unet.learning import Arrays, Learning, image_name, image_params
 from napari_xlstm_unet.results import Kept, Outcome, Result
 from napari_xlstm_unet.task import Index, Piece, Task
 
@@ -141,10 +141,25 @@ class Surveyor:
             return None
         return Kept(draft.labels.copy(), survey.states)
 
-    def forget_stored(self) -> None:
-        """Take nothing for stored any more: the store has changed."""
+    def rebase(self, result: Result, names: Collection[str]) -> bool:
+        """Take pieces of ``result`` as they stand for what the model gave; return whether there were any.
+
+        Their corrections have been forgotten: only what is changed from now on counts.
+        """
+        outcome, task = result.outcome, result.outcome.task
+        chosen = [index for index in task.pieces() if image_name(task, index) in names]
+        labels = np.asarray(result.layer.data)
+        if not chosen or labels.shape != outcome.snapshot.shape:
+            return False
+        snapshot = outcome.snapshot.astype(np.promote_types(outcome.snapshot.dtype, labels.dtype))
+        for index in chosen:
+            task.by_piece(snapshot)[index] = task.by_piece(labels)[index]
+            if result.accepted is not None:
+                task.by_piece(result.accepted)[index] = False
         with self._lock:
-            self._seen.clear()
+            outcome.snapshot, outcome.kept = snapshot, None
+            self._seen.pop(outcome, None)
+        return True
 
     def _pieces(self, draft: Draft) -> dict[Index, _Seen]:
         return self._seen.setdefault(draft.outcome, {})

@@ -87,13 +87,17 @@ class Learning:
         self._client.request("use_version", {"model": model, "version": number}).result(SECONDS)
 
 
+def image_name(task: Task, index: Index) -> str:
+    """Return what the store calls a piece."""
+    return ", ".join(part for part in (task.image_name, task.place(index)) if part)
+
+
 def image_params(task: Task, piece: Piece, index: Index) -> dict[str, Any]:
     """Return how the worker is to read the array of a piece, and what to call it."""
-    name = ", ".join(part for part in (task.image_name, task.place(index)) if part)
     return {
         "axes": piece.axes,
         "spacing": task.spacing,
         "unit": task.pixels.unit,
         "affine": task.affine_of(piece),
-        "name": name,
+        "name": image_name(task, index),
     }

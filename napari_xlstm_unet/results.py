@@ -224,6 +224,10 @@ class Results:
         self._viewer.add_layer(layer)
         return result
 
+    def all(self) -> list[Result]:
+        """Return all results, the newest last."""
+        return list(self._results)
+
     def of_image(self, image_id: str) -> list[Result]:
         """Return the results of one image."""
         return [result for result in self._results if result.outcome.task.image_id == image_id]

@@ -175,4 +175,5 @@ def _summary(outcome: Outcome) -> str:
     found = (
         f"{outcome.count} object{'s' * (outcome.count != 1)}" if outcome.spec.task == "instances" else "Done"
     )
-    return " ".join((f"{found} in {outcome.seconds:.1f} s.", *outcome.notes[:2]))
+    mine = ("What you corrected and accepted is in it.",) if outcome.kept is not None else ()
+    return " ".join((f"{found} in {outcome.seconds:.1f} s.", *mine, *outcome.notes[:2]))

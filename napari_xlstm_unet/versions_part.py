@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from napari_xlstm_unet.background import Background
-from napari_xlstm_unet.corrections import Surveyor
+from napari_xlstm_unet.correct_part import CorrectPart
 from napari_xlstm_unet.learn_state import SavedCorrections, Version, VersionsState
 from napari_xlstm_unet.learning import Learning
 from napari_xlstm_unet.model_part import ModelPart
@@ -22,18 +22,18 @@ class VersionsPart:
         The worker, and threads to wait for it on.
     model
         The part "Model".
-    surveyor
-        Learns that corrections were forgotten.
+    correct
+        The part "Correct": learns what was forgotten.
     """
 
     def __init__(
-        self, learning: Learning, background: Background, *, model: ModelPart, surveyor: Surveyor
+        self, learning: Learning, background: Background, *, model: ModelPart, correct: CorrectPart
     ) -> None:
         self.state = VersionsState()
         self._learning = learning
         self._background = background
         self._model = model
-        self._surveyor = surveyor
+        self._correct = correct
         model.state.events.name.connect(self.refresh)
 
     def refresh(self, name: object = None) -> None:
@@ -64,9 +64,10 @@ class VersionsPart:
     def forget(self, ids: Sequence[str]) -> None:
         """Remove corrections from the store; returns at once."""
         chosen = list(ids)
+        entries = [entry for entry in self.state.corrections if entry.id in chosen]
 
         def forgotten(versions: list[Any]) -> None:
-            self._surveyor.forget_stored()
+            self._correct.forgotten(entries)
             text = f"Corrections of {len(chosen)} image{'s' * (len(chosen) != 1)} forgotten."
             if versions:
                 text += " Versions that learned from them are marked; Fine-tune again for one that did not."

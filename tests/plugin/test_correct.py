@@ -226,6 +226,25 @@ def test_what_was_stored_is_found_again(bench: Bench, cells: np.ndarray) -> None
     np.testing.assert_array_equal(again.data[40:52, 40:60], left[40:52, 40:60])
 
 
+def test_what_is_forgotten_stays_forgotten(bench: Bench, cells: np.ndarray) -> None:
+    bench.viewer.add_image(cells[:96, :96], name="cells")
+    labels = _result(bench)
+    new = int(labels.data.max()) + 1
+    _paint(labels, new, (40, 52), (40, 60))
+    _settled(bench)
+    controller, state = bench.controller, bench.controller.correct.state
+    bench.loop.until(lambda: controller.versions.state.corrections)
+    controller.versions.forget([entry.id for entry in controller.versions.state.corrections])
+    bench.loop.until(lambda: not controller.versions.state.corrections)
+    _settled(bench)
+    assert not state.counts.any
+    assert (labels.data[40:52, 40:60] == new).all()
+    _paint(labels, 0, (0, 96), (0, 30))  # only what is changed from now on counts
+    _settled(bench)
+    bench.loop.until(lambda: state.images == 1)
+    assert "added" not in dict(state.counts.kinds)
+
+
 @pytest.mark.slow
 def test_a_killed_napari_loses_nothing(bench: Bench, cells: np.ndarray, home: Path) -> None:
     script = [sys.executable, str(HERE / "crash_process.py")]

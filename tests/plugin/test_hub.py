@@ -40,7 +40,7 @@ def hub(home: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A Hub with one model."""
     folder = tmp_path_factory.mktemp("hub") / "cells-2d"
     shutil.copytree(home / "models" / "plane", folder)
-    front = "---\nlicense: cc0-1.0\ntags: [\"xlstm-unet\"]\n---\n"
+    front = '---\nlicense: cc0-1.0\ntags: ["xlstm-unet"]\n---\n'
     card = front + "# Cells\n\nFinds cells. ![x](http://127.0.0.1:9/x.png)\n"
     (folder / "README.md").write_text(card)
     server = _server()
