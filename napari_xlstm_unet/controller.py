@@ -94,7 +94,7 @@ class Controller:
             correct=self.correct,
             results=self.results,
         )
-        self.new_model = NewModelPart(self.background, self.correct)
+        self.new_model = NewModelPart(learning, self.background, model=self.model, correct=self.correct)
         self.fit = FitPart(backend, self.background, model=self.model.state, image=self.image)
         self.batch = BatchPart(
             self.background, model=self.model, segment=self.segment, image=self.image.state

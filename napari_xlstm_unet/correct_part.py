@@ -19,6 +19,7 @@ from napari_xlstm_unet.regions import Region, region_window
 from napari_xlstm_unet.results import Kept, Outcome, Result, Results
 from napari_xlstm_unet.stored import Store
 from xlstm_unet.errors import CancelledError, ImageError, XLSTMUNetError
+from xlstm_unet.spec import ModelSpec
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -144,6 +145,13 @@ class CorrectPart:
         drafts = self._drafts()
         if drafts:
             self.surveyor.store(drafts)
+
+    def belongs_to(self, result: Result, model: str, spec: ModelSpec) -> None:
+        """Let another model learn from a result."""
+        self.surveyor.hand_over(result, model, spec)
+        if result is self._result:
+            self.state.model = model
+            self.touched()
 
     def forgotten(self, entries: Sequence[SavedCorrections]) -> None:
         """Let go of corrections that were removed from the store, in every layer that still shows them."""

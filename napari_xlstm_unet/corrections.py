@@ -16,6 +16,7 @@ from napari_xlstm_unet.learn_state import Counts
 from napari_xlstm_unet.learning import Arrays, Learning, image_name, image_params
 from napari_xlstm_unet.results import Kept, Outcome, Result
 from napari_xlstm_unet.task import Index, Piece, Task
+from xlstm_unet.spec import ModelSpec
 
 
 @dataclass(frozen=True)
@@ -133,6 +134,12 @@ class Surveyor:
             self._survey(draft)
             for seen in self._pieces(draft).values():
                 seen.stored = True
+
+    def hand_over(self, result: Result, model: str, spec: ModelSpec) -> None:
+        """Let another model learn from what is corrected in ``result``."""
+        with self._lock:
+            result.outcome.model, result.outcome.spec = model, spec
+            self._seen.pop(result.outcome, None)
 
     def kept(self, draft: Draft) -> Kept | None:
         """Return the user's work in a layer, to be pasted into the next result; waits."""

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from napari_xlstm_unet.learn_state import SavedCorrections, Version
 from napari_xlstm_unet.task import Index, Piece, Task
 from xlstm_unet.progress import OnProgress
+from xlstm_unet.spec import ModelSpec
 from xlstm_unet.worker import Job, WorkerClient
 
 SECONDS = 60.0
@@ -77,6 +78,13 @@ class Learning:
     def models(self) -> list[dict[str, Any]]:
         """Return every fine-tuned model with its versions."""
         return list(self._client.request("list_versions").result(SECONDS).values["models"])
+
+    def new_model(self, model: str, name: str, labels: Sequence[str]) -> ModelSpec:
+        """Make a model that knows further classes than ``model``; return what it is."""
+        params = {"model": model, "name": name, "labels": [{"name": label} for label in labels]}
+        self._client.request("new_model", params).result(SECONDS)
+        reply = self._client.request("describe_model", {"model": name}).result(SECONDS)
+        return ModelSpec.model_validate(reply.values["spec"])
 
     def undo(self, model: str) -> None:
         """Go back to the parent of the current version."""

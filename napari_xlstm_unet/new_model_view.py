@@ -1,32 +1,15 @@
-"""The dialog of a new model: where its training data go, and what to type."""
+"""The dialog of a new model: its name, and those of the classes that it learns."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from qtpy.QtWidgets import QDialog, QDialogButtonBox, QFormLayout, QLineEdit, QVBoxLayout, QWidget
 
-from qtpy.QtWidgets import (
-    QApplication,
-    QDialog,
-    QDialogButtonBox,
-    QFormLayout,
-    QLineEdit,
-    QPlainTextEdit,
-    QVBoxLayout,
-    QWidget,
-)
-
-from napari_xlstm_unet.new_model_part import NewModel, NewModelPart
-from napari_xlstm_unet.qt_tools import folder_field, remark
-
-_ABOUT = (
-    "A model finds what it was made for. For other classes a new one is trained, from the weights of "
-    "this one. Every pixel counts as truth there, so label some images whole first. 'Write' puts this image "
-    "and its labels into the folder, beside those written before; then run the command in a terminal."
-)
+from napari_xlstm_unet.new_model_part import NewModelPart
+from napari_xlstm_unet.qt_tools import remark
 
 
 class NewModelDialog(QDialog):
-    """Folder, name, classes, and the command.
+    """Name and classes.
 
     Parameters
     ----------
@@ -39,39 +22,29 @@ class NewModelDialog(QDialog):
     def __init__(self, part: NewModelPart, parent: QWidget) -> None:
         super().__init__(parent)
         self.setWindowTitle("New model")
-        self.setMinimumWidth(520)
+        self.setMinimumWidth(440)
         self._part = part
         about = remark()
-        about.setText(_ABOUT)
-        self.folder = QLineEdit(str(Path.home() / "xlstm-unet-training"))
-        self.name = QLineEdit(f"{part.root}-more")
+        about.setText(
+            f"The new model begins as '{part.root}' and learns further classes from your corrections: give "
+            f"them names, press Make, then Fine-tune. '{part.root}' stays as it is."
+        )
+        self.name = QLineEdit(f"{part.root}-more"[:64])
         self.labels = QLineEdit(", ".join(part.names()))
+        self.labels.setToolTip("In the order of their values, with commas.")
         form = QFormLayout()
-        form.addRow("Folder", folder_field(self.folder, self))
         form.addRow("Name", self.name)
-        form.addRow("Classes", self.labels)
-        self.command = QPlainTextEdit()
-        self.command.setReadOnly(True)
-        self.command.setFixedHeight(70)
-        self.buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Close)
-        self.write = self.buttons.addButton("Write", QDialogButtonBox.ButtonRole.ActionRole)
-        self.copy = self.buttons.addButton("Copy command", QDialogButtonBox.ButtonRole.ActionRole)
-        self.write.clicked.connect(lambda: part.write(self.wanted()))
-        self.copy.clicked.connect(lambda: QApplication.clipboard().setText(self.command.toPlainText()))
+        form.addRow("New classes", self.labels)
+        self.buttons = QDialogButtonBox(QDialogButtonBox.StandardButton.Cancel)
+        self.make = self.buttons.addButton("Make", QDialogButtonBox.ButtonRole.AcceptRole)
+        self.buttons.accepted.connect(self._accept)
         self.buttons.rejected.connect(self.reject)
         layout = QVBoxLayout(self)
         layout.addWidget(about)
         layout.addLayout(form)
-        layout.addWidget(self.command)
         layout.addWidget(self.buttons)
-        for line in (self.folder, self.name, self.labels):
-            line.textChanged.connect(self._show)
-        self._show()
 
-    def wanted(self) -> NewModel:
-        """Return what the fields say."""
-        labels = tuple(name.strip() for name in self.labels.text().split(",") if name.strip())
-        return NewModel(Path(self.folder.text().strip()), self.name.text().strip(), labels)
-
-    def _show(self) -> None:
-        self.command.setPlainText(self.wanted().command(self._part.root))
+    def _accept(self) -> None:
+        labels = [name.strip() for name in self.labels.text().split(",") if name.strip()]
+        self.accept()
+        self._part.make(self.name.text().strip(), labels)

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 OPACITY = 0.5
 """Of new result layers: the image stays visible underneath."""
 
+BEYOND = (1.0, 0.2, 0.9, 1.0)
+"""Colour of labels that the model does not have."""
+
 WARM_UP_DELAY = 1.0
 
 
@@ -263,7 +266,7 @@ def appearance(spec: ModelSpec) -> dict[str, Any]:
     """Return the keyword arguments that give labels the colours and names of a model of classes."""
     if spec.task == "instances":
         return {}
-    colors: dict[int | None, Any] = {None: (0, 0, 0, 0), 0: (0, 0, 0, 0)}
+    colors: dict[int | None, Any] = {None: BEYOND, 0: (0, 0, 0, 0)}
     for label in spec.labels:
         colors[label.value] = (*(part / 255 for part in label.color), 1.0)
     names = ["background", *(label.name for label in spec.labels)]

@@ -16,7 +16,6 @@ from napari_xlstm_unet.learn_state import Training
 from napari_xlstm_unet.new_model_view import NewModelDialog
 from napari_xlstm_unet.state import Finish, Phase
 from napari_xlstm_unet.versions_view import CorrectionsDialog
-from xlstm_unet.images import read_image, read_labels
 
 if TYPE_CHECKING:
     from conftest import SharedClient, Window
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 def _clean(client: SharedClient, home: Path) -> Iterator[None]:
     """End without corrections and versions of the tests' model."""
     yield
-    for name in ("corrections", "versions", "models/plane-tuned"):
+    for name in ("corrections", "versions", "models/plane-tuned", "models/halves-more"):
         shutil.rmtree(home / name, ignore_errors=True)
 
 
@@ -85,7 +84,7 @@ def test_from_the_brush_to_a_new_version(window: Window, cells: np.ndarray, trut
     window.until(lambda: any("forgotten" in r.message for r in notification_manager.records))
 
 
-def test_labels_beyond_the_models_offer_a_new_one(window: Window, cells: np.ndarray, tmp_path: Path) -> None:
+def test_labels_beyond_the_models_make_a_new_one(window: Window, cells: np.ndarray) -> None:
     window.use("halves")
     _segment(window, cells[:64, :64])
     [labels] = window.results()
@@ -94,17 +93,17 @@ def test_labels_beyond_the_models_offer_a_new_one(window: Window, cells: np.ndar
     labels.refresh()
     window.until(window.dock.correct.new_model.isVisible)
     dialog = NewModelDialog(window.controller.new_model, window.dock)
-    assert dialog.labels.text() == "left, right, label 3"
-    dialog.folder.setText(str(tmp_path / "data"))
-    dialog.labels.setText("left, right, middle")
-    assert "--from halves --name halves-more --labels left,right,middle" in dialog.command.toPlainText()
-    dialog.write.click()
-    window.until((tmp_path / "data" / "labels" / "cells.tif").exists)
-    np.testing.assert_array_equal(read_labels(tmp_path / "data" / "labels" / "cells.tif"), labels.data)
-    np.testing.assert_array_equal(
-        read_image(tmp_path / "data" / "images" / "cells.tif").array, cells[:64, :64]
-    )
-    dialog.reject()
+    assert dialog.labels.text() == "label 3"
+    dialog.labels.setText("middle")
+    dialog.make.click()
+    window.until(lambda: window.dock.model.models.currentData() == "halves-more")
+    spec = window.controller.model.state
+    window.until(lambda: spec.spec is not None)
+    assert [label.name for label in spec.spec.labels] == ["left", "right", "middle"]
+    state = window.controller.correct.state
+    window.until(lambda: state.counts.corrected and not state.beyond)
+    assert state.model == "halves-more"
+    assert not window.dock.correct.new_model.isVisible()
 
 
 def test_models_on_this_computer(window: Window) -> None:
