@@ -325,8 +325,7 @@ def _line_for(model: str, record: VersionRecord, root: Path) -> tuple[str, int]:
                 f"There is a model {model!r} already, which is no version of {record.root}.",
                 "Keep it under another name.",
             )
-        if read_record(folder).pinned:
-            raise ModelError(f"{model!r} is pinned.", "Let it go first, or keep it under another name.")
+        _refuse_pinned(model)
         return current.line, current.number or 0
     line = secrets.token_hex(8)
     zero = VersionRecord(
@@ -375,10 +374,16 @@ def _installed() -> Iterator[tuple[str, str, int]]:
 def _install(version: Path, model: str) -> None:
     """Make a kept version what the model's name loads."""
     target = own_folder(model)
+    _refuse_pinned(model)
     with atomic_folder(target) as partial:
         _copy(version, partial)
         if (target / STORE_RECORD).is_file():
             shutil.copyfile(target / STORE_RECORD, partial / STORE_RECORD)
+
+
+def _refuse_pinned(model: str) -> None:
+    if read_record(own_folder(model)).pinned:
+        raise ModelError(f"{model!r} is pinned.", "Let it go first, or keep it under another name.")
 
 
 def _copy(source: Path, target: Path) -> None:
