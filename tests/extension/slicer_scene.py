@@ -64,7 +64,7 @@ def _new_subject_hierarchy(scene, event):
 @vtk.calldata_type(vtk.VTK_OBJECT)
 def _into_subject_hierarchy(scene, event, node):
     """Give a node its item, as a Qt plugin does on the desktop."""
-    if scene.IsImporting():  # a file brings its own items
+    if scene.IsBatchProcessing():  # a file brings its own items
         return
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     shown = node.IsA("vtkMRMLDisplayableNode") and not node.GetHideFromEditors()
@@ -75,7 +75,7 @@ def _into_subject_hierarchy(scene, event, node):
 @vtk.calldata_type(vtk.VTK_OBJECT)
 def _out_of_subject_hierarchy(scene, event, node):
     """Remove the item of a node that goes, as the plugin does."""
-    if scene.IsImporting():
+    if scene.IsBatchProcessing():
         return
     hierarchy = slicer.vtkMRMLSubjectHierarchyNode.GetSubjectHierarchyNode(scene)
     item = hierarchy.GetItemByDataNode(node) if hierarchy and node is not hierarchy else 0

@@ -18,7 +18,7 @@ from XLSTMUNetLib.sequences import browser_of
 from XLSTMUNetLib.state import ModelInfo, Phase
 
 from xlstm_unet.errors import ImageError
-from xlstm_unet.worker.errors import WorkerCrashedError, WorkerStartError
+from xlstm_unet.worker.errors import WorkerStartError
 
 
 class Front:
@@ -250,21 +250,6 @@ def test_names_with_spaces_and_unicode(front, mri):
         "XLSTMUNet_Anterior_part",
         "XLSTMUNet_Posterior_part",
     ]
-
-
-def test_a_worker_that_is_killed_is_told_and_the_next_run_works(scene, make_client, wait_for, mri):
-    import os
-    import signal
-
-    front = Front(make_client(), wait_for)
-    volume = add_volume(np.random.default_rng(0).normal(size=(96, 160, 160)).astype(np.float32))
-    front.controller.segment(Request(volume, front.model()), pytest.fail)
-    front.wait(lambda: front.state.progress > 0)
-    os.killpg(front.controller.backend.client.pid, signal.SIGKILL)
-    front.wait()
-    assert isinstance(front.told[0], WorkerCrashedError)
-    assert front.state.phase is Phase.READY
-    assert front.segment(mri) is not None
 
 
 def test_a_worker_that_cannot_start_is_told(scene, make_client, wait_for):

@@ -45,6 +45,7 @@ def test_a_python_without_the_packages_is_told_in_words(tmp_path):
     assert "No module named" in str(caught.value)
 
 
+@pytest.mark.slow
 def test_a_remote_machine_is_reached_through_ssh(tmp_path):
     """A program called ssh stands in for ssh: it starts the worker here, as ssh does there."""
     ssh = tmp_path / "ssh"
@@ -86,6 +87,7 @@ def test_every_choice_is_described():
     assert any("anna@gpu" in text for text in texts)
 
 
+@pytest.mark.slow
 def test_a_path_with_spaces_and_unicode(tmp_path):
     folder = tmp_path / "mein Ordner ü 空"
     folder.mkdir()

@@ -32,6 +32,11 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 @pytest.fixture
 def server(tmp_path):
     """The application, as a process; its address."""
@@ -50,7 +55,7 @@ def server(tmp_path):
         )
         try:
             until = time.monotonic() + 200
-            while socket.socket().connect_ex(("127.0.0.1", port)):
+            while not listens(port):
                 assert process.poll() is None, (tmp_path / "server.log").read_text()
                 assert time.monotonic() < until, "the server does not listen"
                 time.sleep(0.5)
