@@ -15,9 +15,10 @@ import triton.language as tl
 
 from xlstm_kernels.triton_common import (
     EPS,
-    last_of,
+    ends,
     load_gates,
     load_tokens,
+    log_write,
     pair_decay,
     positions,
     store_tokens,
@@ -25,19 +26,35 @@ from xlstm_kernels.triton_common import (
 
 
 @triton.jit
-def bounds(m_ptr, chunk, SIZE, HEADS, L: tl.constexpr, REVERSE: tl.constexpr):
-    """Stabiliser before a chunk (minus infinity before the first) and at its end."""
-    before, last = chunk * L - 1, tl.minimum(chunk * L + L, SIZE) - 1
+def level_before(
+    m_ptr, level_ptr, chunk, CHUNKS, SIZE, HEADS, L: tl.constexpr, REVERSE: tl.constexpr, STARTS: tl.constexpr
+):
+    """Stabiliser that the state before a chunk is scaled by; minus infinity before the first.
+
+    Where a segment starts it is the one its state came with: the last token's may differ by rounding.
+    """
+    before = tl.minimum(chunk * L, SIZE) - 1
     first = tl.maximum(before, 0)
-    place_in = (SIZE - 1 - first if REVERSE else first).to(tl.int64)
-    place_out = (SIZE - 1 - last if REVERSE else last).to(tl.int64)
-    m_in = tl.load(m_ptr + place_in * HEADS)
-    return tl.where(before < 0, -float("inf"), m_in), tl.load(m_ptr + place_out * HEADS)
+    place = (SIZE - 1 - first if REVERSE else first).to(tl.int64)
+    m = tl.where(before < 0, -float("inf"), tl.load(m_ptr + place * HEADS))
+    if STARTS:
+        starts = (chunk % CHUNKS == 0) & (chunk * L < SIZE)
+        m = tl.where(starts, tl.load(level_ptr + chunk // CHUNKS, mask=starts, other=0.0), m)
+    return m
+
+
+@triton.jit
+def bounds(
+    m_ptr, level_ptr, chunk, CHUNKS, SIZE, HEADS, L: tl.constexpr, REVERSE: tl.constexpr, STARTS: tl.constexpr
+):
+    """Stabiliser before a chunk and at its end, as the states there are scaled."""
+    m_in = level_before(m_ptr, level_ptr, chunk, CHUNKS, SIZE, HEADS, L, REVERSE, STARTS)
+    return m_in, level_before(m_ptr, level_ptr, chunk + 1, CHUNKS, SIZE, HEADS, L, REVERSE, STARTS)
 
 
 @triton.jit
 def mlstm_bwd_kernel_states(
-    k_ptr, v_ptr, i_ptr, f_ptr, m_ptr, start_ptr, state_ptr,
+    k_ptr, v_ptr, i_ptr, f_ptr, m_ptr, level_ptr, start_ptr, state_ptr,
     sk_b, sk_s, sk_h, sk_d, sv_b, sv_s, sv_h, sv_d, si_b, si_s, si_h, sf_b, sf_s, sf_h,
     SIZE, HEADS, WIDTH, CHUNKS, COUNT,
     L: tl.constexpr, DK: tl.constexpr, DV: tl.constexpr, REVERSE: tl.constexpr, STARTS: tl.constexpr,
@@ -52,6 +69,8 @@ def mlstm_bwd_kernel_states(
     v_ptr += b * sv_b + head * sv_h
     i_ptr += b * si_b + head * si_h
     f_ptr += b * sf_b + head * sf_h
+    if STARTS:
+        level_ptr += row * tl.num_programs(1)
     m_ptr += b * SIZE * HEADS + head
     elements = WIDTH * WIDTH + WIDTH
     square = dk[:, None] * WIDTH + dv[None, :]
@@ -71,11 +90,11 @@ def mlstm_bwd_kernel_states(
         places, exists = positions(chunk, SIZE, L, REVERSE)
         k = load_tokens(k_ptr, places, exists, sk_s, dk, sk_d, WIDTH).to(tl.float32)
         v = load_tokens(v_ptr, places, exists, sv_s, dv, sv_d, WIDTH).to(DOT)
-        i, whole, part = load_gates(i_ptr, f_ptr, places, exists, si_s, sf_s)
-        m_in, m_end = bounds(m_ptr, chunk, SIZE, HEADS, L, REVERSE)
-        end_whole, end_part = last_of(whole, t, L), last_of(part, t, L)
+        i, _, whole, part = load_gates(i_ptr, f_ptr, places, exists, si_s, sf_s)
+        m_in, m_end = bounds(m_ptr, level_ptr, chunk, CHUNKS, SIZE, HEADS, L, REVERSE, STARTS)
+        end_whole, end_part = ends(whole, part, t, L)
         keep = tl.exp(end_whole + end_part + m_in - m_end)
-        k = k * tl.exp((end_whole - whole) + ((end_part - part) + (i - m_end)))[:, None]
+        k = k * tl.exp(log_write(i, whole, part, end_whole, end_part) - m_end)[:, None]
         matrix = matrix * keep + tl.dot(tl.trans(k.to(DOT)), v, input_precision=PREC)
         vector = vector * keep + tl.sum(k, 0)
 
@@ -94,7 +113,7 @@ def load_upstream(m_ptr, s_ptr, delta_ptr, places, exists, HEADS):
 
 @triton.jit
 def mlstm_bwd_kernel_segment(
-    q_ptr, f_ptr, i_ptr, dh_ptr, m_ptr, s_ptr, delta_ptr, grad_ptr, decay_ptr,
+    q_ptr, f_ptr, i_ptr, dh_ptr, m_ptr, level_ptr, s_ptr, delta_ptr, grad_ptr, decay_ptr,
     sq_b, sq_s, sq_h, sq_d, sg_b, sg_s, sg_h, sg_d, si_b, si_s, si_h, sf_b, sf_s, sf_h,
     SIZE, HEADS, WIDTH, CHUNKS, COUNT, scale,
     L: tl.constexpr, DK: tl.constexpr, DV: tl.constexpr, REVERSE: tl.constexpr,
@@ -109,6 +128,7 @@ def mlstm_bwd_kernel_segment(
     dh_ptr += b * sg_b + head * sg_h
     i_ptr += b * si_b + head * si_h
     f_ptr += b * sf_b + head * sf_h
+    level_ptr += row * tl.num_programs(1)
     m_ptr += b * SIZE * HEADS + head
     s_ptr += b * SIZE * HEADS + head
     delta_ptr += b * SIZE * HEADS + head
@@ -119,15 +139,16 @@ def mlstm_bwd_kernel_segment(
         places, exists = positions(chunk, SIZE, L, REVERSE)
         q = load_tokens(q_ptr, places, exists, sq_s, dk, sq_d, WIDTH).to(tl.float32)
         dh = load_tokens(dh_ptr, places, exists, sg_s, dv, sg_d, WIDTH).to(tl.float32)
-        _, whole, part = load_gates(i_ptr, f_ptr, places, exists, si_s, sf_s)
+        _, _, whole, part = load_gates(i_ptr, f_ptr, places, exists, si_s, sf_s)
         m, inverse, d_norm = load_upstream(m_ptr, s_ptr, delta_ptr, places, exists, HEADS)
-        m_in, m_end = bounds(m_ptr, chunk, SIZE, HEADS, L, REVERSE)
+        m_in, m_end = bounds(m_ptr, level_ptr, chunk, CHUNKS, SIZE, HEADS, L, REVERSE, True)
         read = tl.where(exists, tl.exp(whole + part + m_in - m), 0.0) * (scale * decay)
         q = q * read[:, None]
         d_num = (dh * inverse[:, None]).to(DOT)
         matrix += tl.dot(tl.trans(q.to(DOT)), d_num, input_precision=PREC)
         vector += tl.sum(q * d_norm[:, None], 0)
-        decay *= tl.exp(last_of(whole, t, L) + last_of(part, t, L) + m_in - m_end)
+        end_whole, end_part = ends(whole, part, t, L)
+        decay *= tl.exp(end_whole + end_part + m_in - m_end)
     place = row * tl.num_programs(1) + segment
     grad_ptr += place * (WIDTH * WIDTH + WIDTH)
     inside = (dk[:, None] < WIDTH) & (dv[None, :] < WIDTH)
@@ -155,7 +176,7 @@ def mlstm_bwd_kernel_scan(grad_ptr, decay_ptr, SEGMENTS, ELEMENTS, BLOCK: tl.con
 
 @triton.jit
 def mlstm_bwd_kernel_qk(
-    q_ptr, k_ptr, v_ptr, i_ptr, f_ptr, dh_ptr, m_ptr, s_ptr, delta_ptr, state_ptr, grad_ptr,
+    q_ptr, k_ptr, v_ptr, i_ptr, f_ptr, dh_ptr, m_ptr, level_ptr, s_ptr, delta_ptr, state_ptr, grad_ptr,
     dq_ptr, dk_ptr, dv_ptr, row_ptr, column_ptr, step_ptr, shifted_ptr,
     sq_b, sq_s, sq_h, sq_d, sk_b, sk_s, sk_h, sk_d, sv_b, sv_s, sv_h, sv_d, sg_b, sg_s, sg_h, sg_d,
     si_b, si_s, si_h, sf_b, sf_s, sf_h,
@@ -174,6 +195,8 @@ def mlstm_bwd_kernel_qk(
     dh_ptr += b * sg_b + head * sg_h
     i_ptr += b * si_b + head * si_h
     f_ptr += b * sf_b + head * sf_h
+    if STARTS:
+        level_ptr += row * tl.num_programs(1)
     tokens = b * SIZE * HEADS * WIDTH + head * WIDTH
     gates = b * SIZE * HEADS + head
     elements = WIDTH * WIDTH + WIDTH
@@ -195,12 +218,12 @@ def mlstm_bwd_kernel_qk(
         k = load_tokens(k_ptr, places, exists, sk_s, dk, sk_d, WIDTH)
         v = load_tokens(v_ptr, places, exists, sv_s, dv, sv_d, WIDTH).to(DOT)
         dh = load_tokens(dh_ptr, places, exists, sg_s, dv, sg_d, WIDTH).to(tl.float32)
-        i, whole, part = load_gates(i_ptr, f_ptr, places, exists, si_s, sf_s)
+        i, _, whole, part = load_gates(i_ptr, f_ptr, places, exists, si_s, sf_s)
         m, inverse, d_norm = load_upstream(
             m_ptr + gates, s_ptr + gates, delta_ptr + gates, places, exists, HEADS
         )
-        m_in, m_end = bounds(m_ptr + gates, chunk, SIZE, HEADS, L, REVERSE)
-        end_whole, end_part = last_of(whole, t, L), last_of(part, t, L)
+        m_in, m_end = bounds(m_ptr + gates, level_ptr, chunk, CHUNKS, SIZE, HEADS, L, REVERSE, STARTS)
+        end_whole, end_part = ends(whole, part, t, L)
         state = state_ptr + (row * COUNT + chunk) * elements
         matrix = tl.load(state + square, mask=inside, other=0.0)
         vector = tl.load(state + WIDTH * WIDTH + dk, mask=dk < WIDTH, other=0.0)
@@ -214,7 +237,7 @@ def mlstm_bwd_kernel_qk(
         pairs = scores * d_scores
 
         read = tl.where(exists, tl.exp(whole + part + m_in - m), 0.0) * scale
-        write = tl.exp((end_whole - whole) + ((end_part - part) + (i - m_end)))
+        write = tl.exp(log_write(i, whole, part, end_whole, end_part) - m_end)
         across = tl.exp(end_whole + end_part + m_in - m_end)
         dq = tl.dot(d_num, tl.trans(matrix.to(DOT)), input_precision=PREC) + d_norm[:, None] * vector[None, :]
         dq = dq * read[:, None]
@@ -250,7 +273,7 @@ def mlstm_bwd_kernel_qk(
 
 @triton.jit
 def mlstm_bwd_kernel_v(
-    q_ptr, k_ptr, i_ptr, f_ptr, dh_ptr, m_ptr, s_ptr, delta_ptr, grad_ptr, dv_ptr,
+    q_ptr, k_ptr, i_ptr, f_ptr, dh_ptr, m_ptr, level_ptr, s_ptr, delta_ptr, grad_ptr, dv_ptr,
     sq_b, sq_s, sq_h, sq_d, sk_b, sk_s, sk_h, sk_d, sg_b, sg_s, sg_h, sg_d,
     si_b, si_s, si_h, sf_b, sf_s, sf_h,
     SIZE, HEADS, WIDTH, CHUNKS, COUNT, scale,
@@ -267,6 +290,8 @@ def mlstm_bwd_kernel_v(
     dh_ptr += b * sg_b + head * sg_h
     i_ptr += b * si_b + head * si_h
     f_ptr += b * sf_b + head * sf_h
+    if STARTS:
+        level_ptr += row * tl.num_programs(1)
     dv_ptr += b * SIZE * HEADS * WIDTH + head * WIDTH
     m_ptr += b * SIZE * HEADS + head
     s_ptr += b * SIZE * HEADS + head
@@ -285,14 +310,14 @@ def mlstm_bwd_kernel_v(
         q = load_tokens(q_ptr, places, exists, sq_s, dk, sq_d, WIDTH)
         k = load_tokens(k_ptr, places, exists, sk_s, dk, sk_d, WIDTH)
         dh = load_tokens(dh_ptr, places, exists, sg_s, dv, sg_d, WIDTH).to(tl.float32)
-        i, whole, part = load_gates(i_ptr, f_ptr, places, exists, si_s, sf_s)
+        i, _, whole, part = load_gates(i_ptr, f_ptr, places, exists, si_s, sf_s)
         m, inverse, _ = load_upstream(m_ptr, s_ptr, delta_ptr, places, exists, HEADS)
-        m_in, m_end = bounds(m_ptr, chunk, SIZE, HEADS, L, REVERSE)
-        end_whole, end_part = last_of(whole, t, L), last_of(part, t, L)
+        m_in, m_end = bounds(m_ptr, level_ptr, chunk, CHUNKS, SIZE, HEADS, L, REVERSE, STARTS)
+        end_whole, end_part = ends(whole, part, t, L)
         decay = tl.where(exists[:, None], pair_decay(i, whole, part, m, t), 0.0)
         weights = tl.dot(q.to(DOT), tl.trans(k.to(DOT)), input_precision=PREC) * scale * decay
         d_num = (dh * inverse[:, None]).to(DOT)
-        write = tl.exp((end_whole - whole) + ((end_part - part) + (i - m_end)))
+        write = tl.exp(log_write(i, whole, part, end_whole, end_part) - m_end)
         k_write = (k.to(tl.float32) * write[:, None]).to(DOT)
         d_value = tl.dot(tl.trans(weights.to(DOT)), d_num, input_precision=PREC)
         d_value += tl.dot(k_write, d_matrix.to(DOT), input_precision=PREC)

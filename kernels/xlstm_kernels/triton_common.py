@@ -12,9 +12,9 @@ EPS = tl.constexpr(1.0e-6)
 
 
 @triton.jit
-def larger(a, b):
-    """Return the maximum, for scans."""
-    return tl.maximum(a, b)
+def after(decay, m, next_decay, next_m):
+    """Join two spans of gates, for scans: their log decay, and the stabiliser at their end."""
+    return decay + next_decay, tl.maximum(m + next_decay, next_m)
 
 
 @triton.jit
@@ -55,7 +55,7 @@ def log_sigmoid(f):
 
 @triton.jit
 def load_gates(i_base, f_base, places, exists, stride_i, stride_f):
-    """Input gate, and the sum of log forget gates from the chunk's start as a whole number and a rest.
+    """Input gate, log forget gate, and the sum of these from the chunk's start as a whole number and a rest.
 
     The whole part is exact, so that differences of strong gates keep their digits.
     """
@@ -63,7 +63,26 @@ def load_gates(i_base, f_base, places, exists, stride_i, stride_f):
     f = tl.load(f_base + places * stride_f, mask=exists, other=float("inf")).to(tl.float32)
     log_f = tl.maximum(log_sigmoid(f), RESET)
     whole = tl.floor(log_f + 0.5)
-    return i, tl.cumsum(whole, 0), tl.cumsum(log_f - whole, 0)
+    return i, log_f, tl.cumsum(whole, 0), tl.cumsum(log_f - whole, 0)
+
+
+@triton.jit
+def stabiliser(i, log_f, whole, part, m_in):
+    """Stabiliser of a chunk's tokens: scanned, so that no sum over gates is taken and given back."""
+    _, own = tl.associative_scan((log_f, i), 0, after)
+    return tl.maximum(own, whole + part + m_in)
+
+
+@triton.jit
+def ends(whole, part, t, L: tl.constexpr):
+    """Sum of log forget gates over the whole chunk, in its two parts."""
+    return last_of(whole, t, L), last_of(part, t, L)
+
+
+@triton.jit
+def log_write(i, whole, part, end_whole, end_part):
+    """Logarithm of what a token is worth in the state after the chunk."""
+    return (end_whole - whole) + ((end_part - part) + i)
 
 
 @triton.jit

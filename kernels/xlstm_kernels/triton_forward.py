@@ -14,12 +14,14 @@ import triton.language as tl
 
 from xlstm_kernels.triton_common import (
     EPS,
-    larger,
+    ends,
     last_of,
     load_gates,
     load_tokens,
+    log_write,
     pair_decay,
     positions,
+    stabiliser,
     store_tokens,
 )
 
@@ -49,9 +51,9 @@ def mlstm_fwd_kernel_segment(
         places, exists = positions(chunk, SIZE, L, REVERSE)
         k = load_tokens(k_ptr, places, exists, sk_s, dk, sk_d, WIDTH).to(tl.float32)
         v = load_tokens(v_ptr, places, exists, sv_s, dv, sv_d, WIDTH).to(DOT)
-        i, whole, part = load_gates(i_ptr, f_ptr, places, exists, si_s, sf_s)
-        end_whole, end_part = last_of(whole, t, L), last_of(part, t, L)
-        source = (end_whole - whole) + ((end_part - part) + i)
+        i, _, whole, part = load_gates(i_ptr, f_ptr, places, exists, si_s, sf_s)
+        end_whole, end_part = ends(whole, part, t, L)
+        source = log_write(i, whole, part, end_whole, end_part)
         total = end_whole + end_part
         m_new = tl.maximum(m + total, tl.max(source, 0))
         keep = tl.exp(m + total - m_new)
@@ -130,12 +132,11 @@ def mlstm_fwd_kernel_output(
         q = load_tokens(q_ptr, places, exists, sq_s, dk, sq_d, WIDTH)
         k = load_tokens(k_ptr, places, exists, sk_s, dk, sk_d, WIDTH)
         v = load_tokens(v_ptr, places, exists, sv_s, dv, sv_d, WIDTH).to(DOT)
-        i, whole, part = load_gates(i_ptr, f_ptr, places, exists, si_s, sf_s)
-        local = whole + part
-        m = local + tl.maximum(tl.associative_scan(i - local, 0, larger), m_in)
+        i, log_f, whole, part = load_gates(i_ptr, f_ptr, places, exists, si_s, sf_s)
+        m = stabiliser(i, log_f, whole, part, m_in)
         weights = tl.dot(q.to(DOT), tl.trans(k.to(DOT)), input_precision=PREC) * scale
         weights = weights * pair_decay(i, whole, part, m, t)
-        read = tl.exp(local + m_in - m) * scale
+        read = tl.exp(whole + part + m_in - m) * scale
         q_read = q.to(tl.float32) * read[:, None]
         h = tl.dot(weights.to(DOT), v, input_precision=PREC)
         h += tl.dot(q_read.to(DOT), matrix.to(DOT), input_precision=PREC)
@@ -145,9 +146,10 @@ def mlstm_fwd_kernel_output(
         if tile == 0:
             tl.store(m_ptr + places * HEADS, m, mask=exists)
             tl.store(s_ptr + places * HEADS, signed, mask=exists)
-        end_whole, end_part, m_end = last_of(whole, t, L), last_of(part, t, L), last_of(m, t, L)
+        end_whole, end_part = ends(whole, part, t, L)
+        m_end = last_of(m, t, L)
         keep = tl.exp(end_whole + end_part + m_in - m_end)
-        k = k.to(tl.float32) * tl.exp((end_whole - whole) + ((end_part - part) + (i - m_end)))[:, None]
+        k = k.to(tl.float32) * tl.exp(log_write(i, whole, part, end_whole, end_part) - m_end)[:, None]
         matrix = matrix * keep + tl.dot(tl.trans(k.to(DOT)), v, input_precision=PREC)
         vector = vector * keep + tl.sum(k, 0)
         m_in = m_end

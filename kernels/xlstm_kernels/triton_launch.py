@@ -127,10 +127,10 @@ def backward(
     delta = torch.linalg.vecdot(dh.float(), h.float())
     gate_strides = (*i.stride(), *f.stride())
     shape = (size, heads, width, p.chunks, p.total)
-    start = _segment_states(k, v, i, f, reverse, p)[0] if several else m
+    start, level = _segment_states(k, v, i, f, reverse, p) if several else (m, m)
     states = torch.empty(rows, p.total, elements, dtype=torch.float32, device=q.device)
     triton_backward.mlstm_bwd_kernel_states[grid](
-        k, v, i, f, m, start, states, *k.stride(), *v.stride(), *gate_strides, *shape,
+        k, v, i, f, m, level, start, states, *k.stride(), *v.stride(), *gate_strides, *shape,
         DK=p.wide, DV=p.tile, REVERSE=reverse, STARTS=several, **p.options,
     )  # fmt: skip
     grad = m
@@ -138,7 +138,8 @@ def backward(
         grad = torch.empty(rows, p.segments, elements, dtype=torch.float32, device=q.device)
         decay = torch.empty(rows, p.segments, dtype=torch.float32, device=q.device)
         triton_backward.mlstm_bwd_kernel_segment[grid](
-            q, f, i, dh, m, signed, delta, grad, decay, *q.stride(), *dh.stride(), *gate_strides, *shape,
+            q, f, i, dh, m, level, signed, delta, grad, decay,
+            *q.stride(), *dh.stride(), *gate_strides, *shape,
             width**-0.5, DK=p.wide, DV=p.tile, REVERSE=reverse, **p.options,
         )  # fmt: skip
         triton_backward.mlstm_bwd_kernel_scan[triton.cdiv(elements, SCAN_BLOCK), rows](
@@ -147,13 +148,13 @@ def backward(
     dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
     sums = torch.zeros(4, p.tiles, *i.shape, dtype=torch.float32, device=q.device)
     triton_backward.mlstm_bwd_kernel_qk[grid](
-        q, k, v, i, f, dh, m, signed, delta, states, grad, dq, dk, dv, *sums,
+        q, k, v, i, f, dh, m, level, signed, delta, states, grad, dq, dk, dv, *sums,
         *q.stride(), *k.stride(), *v.stride(), *dh.stride(), *gate_strides, *shape, i.numel(), width**-0.5,
         DK=p.tile, DV=p.wide, REVERSE=reverse, STARTS=several, WITH_DV=p.tiles == 1, **p.options,
     )  # fmt: skip
     if p.tiles > 1:
         triton_backward.mlstm_bwd_kernel_v[grid](
-            q, k, i, f, dh, m, signed, delta, grad, dv,
+            q, k, i, f, dh, m, level, signed, delta, grad, dv,
             *q.stride(), *k.stride(), *dh.stride(), *gate_strides, *shape, width**-0.5,
             DK=p.wide, DV=p.tile, REVERSE=reverse, STARTS=several, **p.options,
         )  # fmt: skip
