@@ -263,28 +263,9 @@ class XLSTMUNetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._saveCorrections()
 
     def onNewModel(self):
-        """Write the segments into a data set for a new model, and show the command that trains it."""
-        from pathlib import Path
-
-        from XLSTMUNetLib.newmodel import export_for_training, training_command
-
-        parameters = self._parameterNode
-        model = self.logic.controller.state.model(parameters.model)
-        folder = qt.QFileDialog.getExistingDirectory(None, _("Folder of the data set"))
-        if not folder or model is None:
-            return
+        """Make a model that knows the segments which the one in use does not, and go on with it."""
         with self._errorsShown():
-            names = export_for_training(
-                parameters.segmentation, parameters.inputVolume, model.labels, Path(folder)
-            )
-            slicer.util.infoDisplay(
-                "\n\n".join(
-                    (
-                        _("The image is in the data set. Add more images in the same way, then run:"),
-                        training_command(Path(folder), model.name, names),
-                    )
-                )
-            )
+            self.logic.controller.tuning.new_model(self._parameterNode.segmentation, self._choose)
 
     def onFineTune(self):
         """Learn from the corrections, or cancel the learning."""

@@ -19,7 +19,6 @@ from XLSTMUNetLib.corrections import (
     with_region,
 )
 from XLSTMUNetLib.curve import has_curve, show_curve
-from XLSTMUNetLib.newmodel import export_for_training, training_command
 from XLSTMUNetLib.segmenting import Request
 from XLSTMUNetLib.segments import new_segmentation, read_labels, unknown_segments, write_labels
 from XLSTMUNetLib.state import Phase
@@ -248,36 +247,31 @@ def test_a_saved_scene_can_be_corrected_further(wired, scene, front, mri, tmp_pa
     assert counts["corrected_voxels"] >= 2 * 6 * 4
 
 
-def test_an_unknown_segment_is_named_and_goes_into_a_data_set_for_a_new_model(
-    wired, scene, front, mri, load_volume, tmp_path
-):
-    segmentation, labels = result_of(front, mri)
+def test_a_segment_that_the_model_does_not_know_makes_a_new_model(wired, front, mri):
+    segmentation, _ = result_of(front, mri)
     own = segmentation.GetSegmentation()
     own.AddEmptySegment("Segment_1", "Zyste ü", [1.0, 0.0, 0.0])
     own.GetSegment("XLSTMUNet_Anterior_part").SetName("Kopf")
-    Editor(wired, segmentation, mri).paint("Segment_1", np.s_[2:5, 3:6, 4:7])
-    save(front, segmentation, mri)
+    Editor(wired, segmentation, mri).paint("Segment_1", np.s_[2:7, 3:9, 4:10])
+    assert save(front, segmentation, mri) == {}
     assert front.state.unknown == ("Zyste ü",)
     assert unknown_segments(segmentation, front.model().labels) == ["Segment_1"]
-    folder = tmp_path / "Daten ü"
-    for _ in range(2):
-        names = export_for_training(segmentation, mri, front.model().labels, folder)
-    assert names == ["Kopf", "Posterior part", "Zyste ü"]
-    files = sorted(path.name for path in (folder / "labels").iterdir())
-    assert files == ["MRI.nii.gz", "MRI_2.nii.gz"]
-    node = load_volume(folder / "labels" / "MRI.nii.gz", "back")
-    array = slicer.util.arrayFromVolume(node)
-    assert (array[2:5, 3:6, 4:7] == 3).all()
-    assert np.array_equal(array == 2, labels == 2)
-    command = training_command(folder, "untrained", names)
-    assert "--from untrained" in command
-    assert "'Kopf,Posterior part,Zyste ü'" in command
-
-
-def test_a_new_model_needs_a_new_segment(front, mri, tmp_path):
-    segmentation, _ = result_of(front, mri)
+    made = []
+    front.controller.tuning.new_model(segmentation, made.append)
+    front.wait()
+    assert not front.told
+    model = front.model(made[0])
+    assert [label.name for label in model.labels] == ["Anterior part", "Posterior part", "Zyste ü"]
+    assert model.labels[2].color == (255, 0, 0)
+    assert predicted_by(segmentation) == made[0]
+    assert front.state.unknown == ()
+    assert save(front, segmentation, mri)["corrected_voxels"] >= 5 * 6 * 6
+    front.controller.tuning.tune(segmentation, mri, "cpu", steps=2)
+    front.wait(lambda: front.state.phase is Phase.READY)
+    assert not front.told
+    assert front.state.tuning.version["steps"] == 2
     with pytest.raises(ImageError, match="knows every segment"):
-        export_for_training(segmentation, mri, front.model().labels, tmp_path)
+        front.controller.tuning.new_model(segmentation)
 
 
 def test_a_prediction_of_another_image_is_refused(scene, front, mri):

@@ -87,6 +87,15 @@ def find_segment(segmentation: Any, label: Label) -> str | None:
     return None
 
 
+def adopt_segment(segmentation: Any, segment_id: str) -> Label:
+    """Make a segment of the user's stand for a label of its name; value 0, the model decides on one."""
+    segment = segmentation.GetSegmentation().GetSegment(segment_id)
+    segment.SetTag(LABEL_TAG, segment.GetName())
+    red, green, blue = (round(255 * part) for part in segment.GetColor())
+    terminology = read_tag(segment, slicer.vtkSegment.GetTerminologyEntryTagName())
+    return Label(0, segment.GetName(), (red, green, blue), terminology)
+
+
 def unknown_segments(segmentation: Any, labels: Sequence[Label]) -> list[str]:
     """Return the IDs of the segments that a model does not know and that are not empty."""
     known = {find_segment(segmentation, label) for label in labels}

@@ -11,15 +11,23 @@ from xlstm_unet.errors import ImageError, XLSTMUNetError
 from xlstm_unet.progress import Progress
 from xlstm_unet.worker.job import Job
 from xlstm_unet.worker.protocol import Reply
-from XLSTMUNetLib.corrections import accepted, predicted_by, prediction, shown_regions
+from XLSTMUNetLib.corrections import MODEL_ATTRIBUTE, accepted, predicted_by, prediction, shown_regions
 from XLSTMUNetLib.mrml import read_volume
-from XLSTMUNetLib.segments import read_labels, segments_of, unknown_segments
+from XLSTMUNetLib.segments import adopt_segment, read_labels, segments_of, unknown_segments
 from XLSTMUNetLib.state import ModelInfo, Phase, Tuning
 
 if TYPE_CHECKING:
     from XLSTMUNetLib.controller import Controller
 
 _STAGES = {"preparing": (0.0, 0.05), "before": (0.05, 0.05), "training": (0.1, 0.8), "after": (0.9, 0.1)}
+
+
+def _free_name(name: str, taken: Sequence[str]) -> str:
+    number, free = 1, name
+    while free in taken:
+        number += 1
+        free = f"{name}-{number}"
+    return free
 
 
 def _nothing() -> None:
@@ -172,6 +180,49 @@ class TuningPart:
                 self._call("forget_corrections", {"ids": ids}, self._changed)
 
         self._call("list_corrections", {"model": model}, listed)
+
+    def new_model(self, segmentation: Any, done: Callable[[str], None] = lambda name: None) -> None:
+        """Make a model that also knows the segments that the model of a result does not.
+
+        The result counts as the new model's from then on, so that these segments are corrections of it.
+
+        Parameters
+        ----------
+        segmentation
+            A result with such segments.
+        done
+            Called with the new model's name.
+
+        Raises
+        ------
+        ImageError
+            If there is no such segment.
+        """
+        state = self._controller.state
+        model = state.model(predicted_by(segmentation))
+        ids = unknown_segments(segmentation, model.labels) if model is not None else []
+        if model is None or not ids:
+            raise ImageError("The model knows every segment.", "Fine-tune it on your corrections.")
+        labels = [adopt_segment(segmentation, segment_id) for segment_id in ids]
+        name = _free_name(f"{model.name}-new", [each.name for each in state.models])
+
+        def listed(reply: Reply) -> None:
+            state.models = tuple(ModelInfo.from_summary(entry) for entry in reply.values["models"])
+            if segmentation.GetScene() is not None:
+                segmentation.SetAttribute(MODEL_ATTRIBUTE, name)
+            state.change(
+                unknown=(), status=f"{name} knows {', '.join(each.name for each in labels)}: fine-tune it."
+            )
+            done(name)
+
+        wanted = [
+            {"name": each.name, "color": each.color, "terminology": each.terminology} for each in labels
+        ]
+        self._call(
+            "new_model",
+            {"model": model.name, "name": name, "labels": wanted},
+            lambda reply: self._call("list_models", {}, listed),
+        )
 
     def refresh_versions(self) -> None:
         """Ask for the versions again."""

@@ -34,7 +34,7 @@ def unknown_text(names: Sequence[str]) -> str:
         return ""
     return (
         f"The model does not know {', '.join(names)}: fine-tuning leaves it out. "
-        "'New model...' makes a new model from this one that does."
+        "'New model' makes one from this one that knows it."
     )
 
 

@@ -95,8 +95,9 @@ class App(SegmentationApp):
     def _segmented(self, segmentation) -> None:
         self.segmentation = segmentation
         editor = self._slicer_app.segmentation_editor
-        editor.deactivate_effect()
-        editor.set_active_segmentation(segmentation, self.volume)
+        with self.server.state:
+            editor.deactivate_effect()
+            editor.set_active_segmentation(segmentation, self.volume)
 
     def _count(self) -> None:
         self.controller.tuning.save(self.segmentation, self.volume)

@@ -105,7 +105,7 @@ def shoot(page, name: str) -> None:
 
 def stroke(page, tool: str, start: tuple[int, int], end: tuple[int, int]) -> None:
     """Draw with a tool in the large slice view."""
-    page.locator(f".mdi-{tool}:visible").first.click()
+    page.locator(f".mdi-{tool}:visible").last.click()
     page.wait_for_timeout(1500)
     page.mouse.move(*start)
     page.mouse.down()
@@ -132,12 +132,12 @@ def test_upload_segment_correct_finetune_and_segment_again(page):
     press(page, "Count")
     wait_for(page, "Nothing is corrected yet")
 
-    stroke(page, "eraser", (330, 400), (420, 480))
+    stroke(page, "eraser", (640, 560), (720, 660))
     press(page, "Count")
     wait_for(page, "voxels corrected")
     erased = corrected_voxels(status(page))
     assert erased > 0
-    stroke(page, "brush", (250, 300), (300, 330))
+    stroke(page, "brush", (470, 520), (520, 560))
     press(page, "Count")
     page.wait_for_function(
         f"!document.querySelector('.xlstm').innerText.includes('{erased} voxels corrected')"
