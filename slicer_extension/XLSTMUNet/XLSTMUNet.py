@@ -179,6 +179,7 @@ class XLSTMUNetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     def onSceneEndClose(self, caller, event):
         """Start again in the empty scene."""
+        self._selectEditorNode()
         if self.parent.isEntered:
             self.initializeParameterNode()
 
@@ -424,12 +425,19 @@ class XLSTMUNetWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.editor = slicer.qMRMLSegmentEditorWidget()
         self.editor.setMRMLScene(slicer.mrmlScene)
         self.editor.setMaximumNumberOfUndoStates(10)
-        node = slicer.vtkMRMLSegmentEditorNode()
-        node.SetSingletonTag("XLSTMUNet")
-        self.editor.setMRMLSegmentEditorNode(slicer.mrmlScene.AddNode(node))
+        self._selectEditorNode()
         self.editor.setSegmentationNodeSelectorVisible(False)
         self.editor.setSourceVolumeNodeSelectorVisible(False)
         self.ui.editorPlace.layout().addWidget(self.editor)
+
+    def _selectEditorNode(self):
+        """Give the editor its node, which goes when the scene is closed."""
+        node = slicer.mrmlScene.GetSingletonNode("XLSTMUNet", "vtkMRMLSegmentEditorNode")
+        if node is None:
+            node = slicer.vtkMRMLSegmentEditorNode()
+            node.SetSingletonTag("XLSTMUNet")
+            node = slicer.mrmlScene.AddNode(node)
+        self.editor.setMRMLSegmentEditorNode(node)
 
     def _newController(self):
         self.logic.makeController()

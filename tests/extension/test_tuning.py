@@ -130,6 +130,17 @@ def test_an_accepted_region_counts_and_can_be_taken_back(scene, front, mri):
     assert save(front, segmentation, mri) == {}
 
 
+def test_segmenting_an_image_anew_leaves_its_stored_corrections(wired, front, mri):
+    segmentation, _ = result_of(front, mri)
+    Editor(wired, segmentation, mri).paint("XLSTMUNet_Posterior_part", np.s_[26:28, 24:30, 10:14])
+    save(front, segmentation, mri)
+    other, _ = result_of(front, mri)
+    assert save(front, other, mri) == {}
+    client = front.controller.backend.client
+    stored = client.request("list_corrections", {"model": "untrained"}).result(60).values["corrections"]
+    assert len(stored) == 1
+
+
 def test_accepting_needs_a_result_and_a_region(scene, mri):
     segmentation = new_segmentation(mri, "mine")
     with pytest.raises(ImageError, match="No region"):

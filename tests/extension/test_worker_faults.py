@@ -31,9 +31,9 @@ def is_running(pid: int) -> bool:
         return False
 
 
-def kill_front_after(seconds: float, home: Path) -> float:
+def kill_front_after(seconds: float, home: Path, model: str = "untrained") -> float:
     """Start a front with a working worker, kill the front, and return how long the worker lived on."""
-    command = [sys.executable, str(HERE / "parent.py"), WORKER_PYTHON, "untrained"]
+    command = [sys.executable, str(HERE / "parent.py"), WORKER_PYTHON, model]
     environment = worker_environment(XLSTM_UNET_HOME=str(home))
     parent = subprocess.Popen(
         command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True

@@ -20,6 +20,8 @@ from XLSTMUNetLib.mrml import Region, ijk_to_ras, region_of_roi
 PREDICTION_ROLE = "XLSTMUNet.prediction"
 ACCEPTED_ROLE = "XLSTMUNet.accepted"
 MODEL_ATTRIBUTE = "XLSTMUNet.model"
+SAVED_ATTRIBUTE = "XLSTMUNet.saved"
+"""Set while the worker's store holds corrections that were made in this segmentation."""
 REGIONS_ATTRIBUTE = "XLSTMUNet.regions"
 
 Array = np.ndarray[Any, Any]

@@ -31,7 +31,7 @@ from XLSTMUNetLib.segments import (
     remove_segments_of,
     write_labels,
 )
-from XLSTMUNetLib.sequences import SegmentationSequence
+from XLSTMUNetLib.sequences import SegmentationSequence, sequence_of
 from XLSTMUNetLib.state import ModelInfo
 from XLSTMUNetLib.worker import Backend
 
@@ -54,7 +54,7 @@ class Request:
     model, device
         What to run, and on what.
     all_frames
-        Segment every frame of the sequence that the volume shows.
+        Segment every frame of the sequence that the volume shows, into a new segmentation.
     before_writing
         Called with the segmentation just before it is changed: saves a state for undo.
     run_as
@@ -138,10 +138,10 @@ class Segmenting:
         check_region(image, request.model, request.roi)
         self._region = None if request.roi is None else region_of_roi(request.roi, request.volume)
         self._current, self._keep = self._users_work()
-        self._made = request.segmentation is None
         self._target = request.segmentation
-        if request.all_frames:
-            self._target = self._target or new_segmentation(request.volume, self._name())
+        if request.all_frames:  # always into a new one, which the sequence's browser then shows
+            sequence_of(request.volume)
+            self._target = new_segmentation(request.volume, self._name())
             self._sequence = SegmentationSequence(request.volume, self._target)
         self._shape = image.array.shape
         self._image = image
@@ -292,7 +292,7 @@ class Segmenting:
     def _fail(self, error: XLSTMUNetError) -> None:
         if self._sequence is not None:
             self._sequence.abandon()
-            if self._made and self._target.GetScene() is not None:
+            if self._target.GetScene() is not None:
                 self._target.GetScene().RemoveNode(self._target)
         self._failed(error)
 

@@ -11,7 +11,14 @@ from xlstm_unet.errors import ImageError, XLSTMUNetError
 from xlstm_unet.progress import Progress
 from xlstm_unet.worker.job import Job
 from xlstm_unet.worker.protocol import Reply
-from XLSTMUNetLib.corrections import MODEL_ATTRIBUTE, accepted, predicted_by, prediction, shown_regions
+from XLSTMUNetLib.corrections import (
+    MODEL_ATTRIBUTE,
+    SAVED_ATTRIBUTE,
+    accepted,
+    predicted_by,
+    prediction,
+    shown_regions,
+)
 from XLSTMUNetLib.mrml import read_volume
 from XLSTMUNetLib.segments import adopt_segment, read_labels, segments_of, unknown_segments
 from XLSTMUNetLib.state import ModelInfo, Phase, Tuning
@@ -20,6 +27,13 @@ if TYPE_CHECKING:
     from XLSTMUNetLib.controller import Controller
 
 _STAGES = {"preparing": (0.0, 0.05), "before": (0.05, 0.05), "training": (0.1, 0.8), "after": (0.9, 0.1)}
+
+
+def _is_corrected(pieces: Sequence[tuple[Any, dict[str, Any]]]) -> bool:
+    return any(
+        "accepted" in arrays or not np.array_equal(arrays["prediction"], arrays["labels"])
+        for _image, arrays in pieces
+    )
 
 
 def _free_name(name: str, taken: Sequence[str]) -> str:
@@ -79,6 +93,12 @@ class TuningPart:
             if failed is not None:
                 failed(error)
             return
+        unknown = self._unknown(segmentation, model)
+        if not (_is_corrected(pieces) or segmentation.GetAttribute(SAVED_ATTRIBUTE)):
+            # Another segmentation of this image may hold the corrections that are stored: leave them alone.
+            state.change(counts={}, unknown=unknown)
+            then()
+            return
         counts: dict[str, int] = {}
         waiting = len(pieces)
 
@@ -88,11 +108,9 @@ class TuningPart:
                 counts[name] = counts.get(name, 0) + count
             waiting -= 1
             if not waiting:
-                names = self._unknown(segmentation, model)
-                state.change(
-                    counts=counts if counts.get("corrected_voxels") or counts.get("accepted_voxels") else {},
-                    unknown=names,
-                )
+                some = counts.get("corrected_voxels") or counts.get("accepted_voxels")
+                segmentation.SetAttribute(SAVED_ATTRIBUTE, "1" if some else None)
+                state.change(counts=counts if some else {}, unknown=unknown)
                 then()
 
         for image, arrays in pieces:
