@@ -133,10 +133,10 @@ def finetune(studio: Studio) -> None:
     half = truth.shape[1] // 2
     labels.data[:, :half] = np.where(truth[:, :half] > 0, truth[:, :half] + 2000, 0)
     box = [[[10, 10], [10, half - 10], [110, half - 10], [110, 10]]]
-    viewer.add_shapes(box, shape_type="rectangle", face_color="transparent", edge_color="white", name="right")
+    viewer.add_shapes(box, shape_type="rectangle", face_color="transparent", edge_color="white", name="box")
     viewer.layers.selection.active = labels
     labels.refresh()
-    controller.correct.accept(Region.BOX, "right")
+    controller.correct.accept(Region.BOX, "box")
     dock.correct.overlay.setChecked(True)
     state, tuning = controller.correct.state, controller.finetune.state
     until(lambda: state.counts.any and not state.pending and not state.unsaved)
@@ -150,7 +150,7 @@ def finetune(studio: Studio) -> None:
     studio.shoot("finetune")
     until(lambda: tuning.phase is Training.JUDGING and tuning.can_compare)
     dock.correct.overlay.setChecked(False)
-    viewer.layers["right"].visible = False
+    viewer.layers["box"].visible = False
     studio.scroll_to(dock.finetune.discard)
     studio.shoot("after")
     dock.finetune.shows[tuning.shown.BEFORE].click()

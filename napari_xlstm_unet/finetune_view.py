@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
+from html import escape
 
 from qtpy.QtWidgets import (
     QButtonGroup,
@@ -135,9 +136,10 @@ class FinetuneView(QWidget):
             return
         title, colour = _VERDICTS.get(version.verdict, ("", "#aab2bc"))
         self.verdict.setText(f"<b style='color: {colour}'>{title}</b>")
-        lines = [version.message, _score("Corrections kept back", version.held_out)]
-        lines += [_score("What it knew before", version.check), *version.notes]
-        self.scores.setText("<br>".join(line for line in lines if line))
+        lines = [version.message, *version.notes]
+        self.scores.setText("<br>".join(escape(line) for line in lines if line))
+        measured = (_score(score) for score in (version.held_out, version.check) if score is not None)
+        self.scores.setToolTip("\n".join(measured))
         refused = version.verdict == "refuse"
         self.keep.setText("Keep anyway" if refused else "Keep")
         self.keep.setToolTip(_TIPS["force" if refused else "keep"])
@@ -152,12 +154,10 @@ class FinetuneView(QWidget):
         self.material.setVisible(bool(state.images))
 
 
-def _score(what: str, score: Score | None) -> str:
-    if score is None:
-        return ""
+def _score(score: Score) -> str:
     return (
-        f"{what} ({score.count}): {score.name} {score.before:.2f} → {score.after:.2f} "
-        f"(change {score.low:+.2f} to {score.high:+.2f})"
+        f"{score.name} ({score.count}): {score.before:.3f} → {score.after:.3f}, "
+        f"change between {score.low:+.3f} and {score.high:+.3f} (95 %)"
     )
 
 

@@ -73,7 +73,7 @@ class Card:
         facts = [f"{size / 1e6:.1f} MB", f"licence: {reply['licence'] or 'not stated'}"]
         if reply["source"] and reply["source"].get("revision"):
             facts.append(f"{reply['source']['repo']} at {reply['source']['revision'][:8]}")
-        facts += [f"{name}: {value:.3f}" for name, value in (reply["scores"] or {}).items()]
+        facts += [f"{name}: {value:.3f}" for name, value in list((reply["scores"] or {}).items())[:2]]
         if reply["gated"]:
             facts.append("its owner asks you to accept terms first")
         if reply["folder"]:

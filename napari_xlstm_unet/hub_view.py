@@ -71,6 +71,7 @@ class ModelsDialog(QDialog):
         both = QSplitter(Qt.Orientation.Vertical)
         both.addWidget(self.tabs)
         both.addWidget(lower)
+        both.setSizes([230, 330])
         self.progress = QProgressBar()
         self.progress.setTextVisible(False)
         self.progress.setFixedHeight(6)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 CORRECTED = (0.98, 0.62, 0.11, 1.0)
 ACCEPTED = (0.25, 0.75, 0.35, 1.0)
 _NOTHING = (0.0, 0.0, 0.0, 0.0)
-OPACITY = 0.45
+OPACITY = 0.6
 
 
 class Overlay:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterator
+from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -63,7 +64,7 @@ def test_from_the_brush_to_a_new_version(window: Window, cells: np.ndarray, trut
     tuning = controller.finetune.state
     window.until(lambda: tuning.phase is Training.JUDGING and tuning.can_compare)
     assert dock.finetune.verdict.text()
-    assert tuning.pending.message in dock.finetune.scores.text()
+    assert escape(tuning.pending.message) in dock.finetune.scores.text()
     assert dock.finetune.keep.text() in ("Keep", "Keep anyway")
     dock.finetune.shows[tuning.shown.BEFORE].click()
     assert window.viewer.layers[-1].name == "cells: before fine-tuning"
