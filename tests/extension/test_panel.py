@@ -85,9 +85,35 @@ def told(monkeypatch):
     return shown
 
 
+class Lent:
+    """A client that other tests use too: closing it does nothing."""
+
+    def __init__(self, client):
+        self._client = client
+
+    def __getattr__(self, name):
+        return getattr(self._client, name)
+
+    def close(self):
+        """Leave it open."""
+
+
 @pytest.fixture
-def widget(scene, slicer_app, told, application):
-    """The module's widget, set up, with its worker started."""
+def widget(scene, slicer_app, told, application, shared_client, monkeypatch):
+    """The module's widget, set up, with the worker that all tests share."""
+    from XLSTMUNetLib.host import Host
+
+    monkeypatch.setattr(Host, "new_client", lambda self, tell: Lent(shared_client))
+    yield from set_up(application)
+
+
+@pytest.fixture
+def own_widget(scene, slicer_app, told, application):
+    """The same with a worker of its own, started as the settings say."""
+    yield from set_up(application)
+
+
+def set_up(application):
     import XLSTMUNet
 
     widget = XLSTMUNet.XLSTMUNetWidget(SimpleNamespace(isEntered=True))
@@ -162,10 +188,10 @@ def test_the_sample_is_registered(slicer_app, monkeypatch):
     assert os.path.isfile(calls[0]["thumbnailFileName"])
 
 
-def test_from_click_to_segmentation(widget, told, application, load_volume):
+def test_from_click_to_segmentation(own_widget, told, application, load_volume):
     import XLSTMUNet
 
-    assert not widget.ui.segmentButton.enabled or widget._parameterNode.inputVolume is None
+    widget = own_widget
     volume = load_volume(XLSTMUNet.samplePath(), "MRHippocampus")
     widget.ui.inputVolumeSelector.setCurrentNode(volume)
     widget._parameterNode.model = "untrained"

@@ -132,7 +132,7 @@ def test_upload_segment_correct_finetune_and_segment_again(page):
     press(page, "Count")
     wait_for(page, "Nothing is corrected yet")
 
-    stroke(page, "eraser", (640, 560), (720, 660))
+    stroke(page, "eraser", (540, 310), (670, 440))
     press(page, "Count")
     wait_for(page, "voxels corrected")
     erased = corrected_voxels(status(page))
