@@ -174,15 +174,16 @@ class CorrectionStore:
         return entry
 
     def entries(self, model: str | None = None) -> list[Entry]:
-        """List entries, of one model or of all, newest first; a damaged one has a problem."""
+        """List entries, of one model or of all, newest first; a damaged one is listed for every model."""
         entries = [self._entry(path) for path in sorted(self.folder.glob("*.npz")) if ID.fullmatch(path.stem)]
-        chosen = [entry for entry in entries if model is None or entry.model == model]
+        chosen = [entry for entry in entries if entry.problem or model in (None, entry.model)]
         return sorted(chosen, key=lambda entry: entry.saved, reverse=True)
 
     def find(self, model: str, image: Image) -> Entry | None:
         """Return the entry of an image and a model, by the image's pixels."""
         digest = image_digest(image)
-        return next((entry for entry in self.entries(model) if entry.digest == digest), None)
+        entries = self.entries(model)
+        return next((entry for entry in entries if entry.digest == digest and not entry.problem), None)
 
     def load(self, entry_id: str, image: Image | None = None) -> tuple[Entry, Corrections]:
         """Open an entry.

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from xlstm_unet.errors import CorrectionsError, ModelError, TrainingError
@@ -156,7 +156,8 @@ def finetune(
         run = _Run(spec, network, corrections, replay, options, setting, on_event, cancel, stop)
         return run.go(started, budget, steps, switch)
 
-    return ladder.run(attempt)
+    result = ladder.run(attempt)
+    return replace(result, notes=(*result.notes, ladder.note)) if ladder.note else result
 
 
 def check_can_learn(spec: ModelSpec) -> None:

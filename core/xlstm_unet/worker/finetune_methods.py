@@ -209,6 +209,7 @@ class FineTuning:
     def _finetune(self, params: FineTuneParams, task: Task) -> Reply:
         task.progress(Progress("preparing", 0, 1))
         root = versions.root_of(params.model)
+        versions.check_room(root)
         bundle = read_bundle(root.folder)
         corrections = self._corrections(params, root)
 

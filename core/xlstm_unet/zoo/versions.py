@@ -39,6 +39,8 @@ from xlstm_unet.zoo.versions_record import RECORD, VersionRecord, bundle_digest,
 PENDING_DAYS = 7
 LOCK_SECONDS = 30.0
 _ID = re.compile("[0-9a-f]{16}")
+_ROOM = 8
+"""Times a root's size that fine-tuning and keeping take: float32 weights, and copies of the root."""
 _ROOT = "root"
 """Copy of the root within a pending version."""
 
@@ -115,6 +117,18 @@ def root_of(model: str | Path) -> Root:
     if not home.is_dir():
         return Root(folder, folder.name, None)  # it came from another computer: it is a root here
     return Root(home, record.root, record.model_copy(update={"model": folder.name}))
+
+
+def check_room(root: Root) -> None:
+    """Raise `OutputError` now if there will be no room for a version later."""
+    _make_folder(versions_folder())
+    size = sum(path.stat().st_size for path in root.folder.iterdir() if path.is_file())
+    free = shutil.disk_usage(versions_folder()).free
+    if free < _ROOM * size:
+        raise OutputError(
+            f"{free >> 20} MB are free on the disk of {versions_folder()}, expected {_ROOM * size >> 20}.",
+            "Free some space.",
+        )
 
 
 def add_pending(

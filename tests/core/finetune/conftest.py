@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sys
 
 import numpy as np
@@ -88,8 +90,6 @@ def home(spec, network, pack, tmp_path_factory):
 @pytest.fixture
 def own_home(home, tmp_path, monkeypatch):
     """A copy of it for one test, in this process too."""
-    import shutil
-
     shutil.copytree(home, tmp_path / "home")
     monkeypatch.setenv("XLSTM_UNET_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
@@ -98,8 +98,17 @@ def own_home(home, tmp_path, monkeypatch):
 @pytest.fixture
 def worker(own_home):
     """A real worker of that user's."""
-    import os
-
-    env = {**os.environ, "XLSTM_UNET_HOME": str(own_home)}
-    with WorkerClient([sys.executable, "-P", "-m", "xlstm_unet.worker"], env=env) as client:
+    with _worker_of(own_home) as client:
         yield client
+
+
+@pytest.fixture
+def second_worker(own_home):
+    """Another one: a second window."""
+    with _worker_of(own_home) as client:
+        yield client
+
+
+def _worker_of(home) -> WorkerClient:
+    env = {**os.environ, "XLSTM_UNET_HOME": str(home)}
+    return WorkerClient([sys.executable, "-P", "-m", "xlstm_unet.worker"], env=env)

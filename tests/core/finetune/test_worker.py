@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import time
 
 import numpy as np
 import pytest
 
-from xlstm_unet.errors import CancelledError, CorrectionsError, ImageChangedError, VersionNotFoundError
+from xlstm_unet.errors import (
+    CancelledError,
+    CorrectionsError,
+    ImageChangedError,
+    ModelError,
+    VersionNotFoundError,
+)
+from xlstm_unet.worker.errors import WorkerCrashedError
 
 
 def arrays(corrections, **more):
@@ -140,3 +149,51 @@ def test_corrected_objects_come_back_verbatim(worker, corrections):
     settled = (states.arrays["states"] > 0) & (mine["labels"] > 0)
     assert np.array_equal(reply.arrays["labels"][settled], mine["labels"][settled])
     assert reply.values["kept"] == len(np.unique(mine["labels"][settled]))
+
+
+def test_a_killed_worker_loses_nothing_that_was_saved(worker, corrections):
+    saved = worker.request("save_corrections", {"model": "tiny"}, arrays(corrections)).result(120).values
+    started = []
+    job = worker.request("finetune", {"model": "tiny", "steps": 100_000}, None, started.append)
+    while not any(step.values for step in started):
+        time.sleep(0.01)
+    os.kill(worker.pid, signal.SIGKILL)
+    with pytest.raises(WorkerCrashedError):
+        job.result(60)
+    listed = worker.request("list_corrections").result(120).values["corrections"]
+    assert [entry["id"] for entry in listed] == [saved["id"]]
+    assert worker.request("list_versions").result(60).values["models"] == []
+    again = worker.request("finetune", {"model": "tiny", "steps": 1, "device": "cpu"}).result(120).values
+    assert again["pending"]
+
+
+def test_two_windows_finetune_the_same_model(worker, second_worker, corrections):
+    both = (worker, second_worker)
+    worker.request("save_corrections", {"model": "tiny"}, arrays(corrections)).result(120)
+    jobs = [one.request("finetune", {"model": "tiny", "steps": 2, "device": "cpu"}) for one in both]
+    tuned = [job.result(200).values for job in jobs]
+    keeping = [
+        one.request("keep_version", {"version": version["version"], "force": True})
+        for one, version in zip(both, tuned, strict=True)
+    ]
+    kept = [job.result(60).values for job in keeping]
+    assert sorted(version["number"] for version in kept) == [1, 2]
+    (model,) = worker.request("list_versions").result(60).values["models"]
+    assert (model["name"], model["current"], len(model["versions"])) == ("tiny-tuned", 2, 3)
+
+
+def test_bundles_travel_and_new_classes_are_made(worker, own_home):
+    files = worker.request("get_bundle", {"model": "tiny"}).result(60).arrays
+    assert {"model.json", "model.safetensors", "replay.npz"} <= set(files)
+    put = worker.request("put_bundle", {"name": "copy"}, files).result(60).values
+    assert put["name"] == "copy"
+    assert worker.request("put_bundle", {"name": "copy"}, files).result(60).values == put
+    broken = files | {"model.safetensors": files["model.safetensors"][:-9]}
+    for name, bad, words in (("copy", broken, "already"), ("other", broken, "safetensors")):
+        with pytest.raises(ModelError, match=words):
+            worker.request("put_bundle", {"name": name}, bad).result(60)
+    assert not (own_home / "models" / "other").exists()
+    with pytest.raises(ModelError, match="single objects"):
+        worker.request(
+            "new_model", {"model": "tiny", "name": "more", "labels": [{"name": "vacuole"}]}
+        ).result(60)
