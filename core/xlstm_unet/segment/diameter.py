@@ -17,7 +17,7 @@ from xlstm_unet.progress import Cancel
 from xlstm_unet.segment.predictor import Predictor
 from xlstm_unet.segment.segmentation import decode_maps
 
-SMALL = 13.0
+SMALL = 16.0
 """Diameter in pixels below which objects gain from being enlarged: their boundaries are so thin."""
 LARGE = 3.0
 """Times the model's diameter up to which objects are found as they are: resampling would only blur."""

@@ -69,8 +69,8 @@ def test_nothing_to_measure_gives_no_estimate(disc_model: tuple[ModelSpec, Netwo
 @pytest.mark.parametrize(
     ("diameter", "model_diameter", "as_is"),
     [
-        (9, 18, False),
-        (13, 18, True),
+        (14, 18, False),
+        (16, 18, True),
         (18, 18, True),
         (80, 18, False),
         (9, 8, True),
