@@ -108,7 +108,8 @@ class AcceleratedTeam(Team):
     def gathered(self, state: Tensor) -> list[Tensor]:
         """As `Team.gathered`."""
         together: Tensor = self._accelerator.gather(state.to(self.device)[None])
-        return [*together.cpu()]
+        # Copies: a generator cannot be set from a part of a tensor.
+        return [state.clone() for state in together.cpu()]
 
     def wait(self) -> None:
         """As `Team.wait`."""
