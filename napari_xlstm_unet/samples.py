@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from xlstm_unet.images import read_image
-from xlstm_unet.samples import SAMPLES
+from xlstm_unet.samples import SAMPLES, Sample
 
 LayerData = tuple[Any, dict[str, Any], str]
 
@@ -40,10 +40,25 @@ def brightfield_smear() -> list[LayerData]:
     return _layers("brightfield_smear")
 
 
+def hippocampus_mri() -> list[LayerData]:
+    """MRI around one hippocampus."""
+    return _layers("hippocampus_mri")
+
+
 def _layers(name: str) -> list[LayerData]:
     sample = next(sample for sample in SAMPLES if sample.name == name)
     image = read_image(sample.image)
+    if sample.dimension == 3:
+        from napari_xlstm_unet.volumes import layer_of
+
+        data, keywords = layer_of(image)
+        keywords["metadata"] |= {"description": sample.description, "licence": _licence(sample)}
+        return [(data, keywords, "image")]
     colour = "C" in image.axes
     array = image.array.transpose(1, 2, 0) if colour else image.array
-    about = {"description": sample.description, "licence": str(sample.image.parents[1] / "LICENSE.md")}
+    about = {"description": sample.description, "licence": _licence(sample)}
     return [(array, {"name": name, "rgb": colour, "metadata": about}, "image")]
+
+
+def _licence(sample: Sample) -> str:
+    return str(sample.image.parents[1] / "LICENSE.md")

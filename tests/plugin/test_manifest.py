@@ -45,7 +45,10 @@ def test_every_sample_opens(manifest: PluginManifest) -> None:
     for entry in entries:
         [(data, keywords, kind)] = getattr(samples, entry.key)()
         assert kind == "image"
-        assert keywords["rgb"] == (np.ndim(data) == 3)
+        if entry.key.endswith("_mri"):
+            assert {str(unit) for unit in keywords["units"]} == {"mm"}
+        else:
+            assert keywords["rgb"] == (np.ndim(data) == 3)
         assert Path(keywords["metadata"]["licence"]).is_file()
 
 
