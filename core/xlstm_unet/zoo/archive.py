@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import stat
+import struct
 import zipfile
 import zlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
@@ -26,6 +27,8 @@ _STORED = {WEIGHTS, REPLAY}
 """Files that do not shrink."""
 _END, _END_64, _END_BYTES = b"PK\5\6", b"PK\6\7", 22
 _MAX_DIRECTORY_BYTES = 2**16
+_DAMAGE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OverflowError, RuntimeError, ValueError)
+"""What the library raises for zips that are damaged, encrypted or packed in a way that it does not know."""
 _DATE = (1980, 1, 1, 0, 0, 0)
 
 
@@ -97,7 +100,7 @@ def import_archive(path: Path, name: str | None = None) -> Path:
                 for file_name, member in members.items():
                     _unpack(path, archive, member, partial / file_name, FILE_LIMITS[file_name])
                 check_imported(partial, path)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+    except _DAMAGE as error:
         raise BundleError(f"{path} is damaged or no zip: {error}.") from error
     except FileNotFoundError as error:
         raise BundleError(f"There is no {path}.") from error
@@ -200,19 +203,30 @@ def _check_complete(path: Path, members: Collection[str], folders: int) -> None:
 def _name_in(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> str:
     from xlstm_unet.zoo.untrusted import parse_json_object
 
-    with archive.open(member) as file:
-        fields = parse_json_object(file.read(FILE_LIMITS[SPEC] + 1), f"{SPEC} in {path}")
+    content = b"".join(_blocks(path, archive, member, FILE_LIMITS[SPEC]))
+    fields = parse_json_object(content, f"{SPEC} in {path}")
     return str(fields.get("name"))
 
 
 def _unpack(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo, target: Path, limit: int) -> None:
-    """Unpack one file, no further than its directory entry says: the entry may lie."""
-    size = 0
-    with archive.open(member) as source, target.open("wb") as sink:
-        while block := source.read(_BLOCK):
-            size += len(block)
-            if size > min(member.file_size, limit):
-                raise BundleError(
-                    f"{path}: {member.filename} unpacks to more than the {member.file_size} told."
-                )
+    with target.open("wb") as sink:
+        for block in _blocks(path, archive, member, limit):
             sink.write(block)
+
+
+def _blocks(path: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo, limit: int) -> Iterator[bytes]:
+    """Unpack a file in pieces, no further than its directory entry says: the entry may lie."""
+    size = 0
+    try:
+        with archive.open(member) as source:
+            while block := source.read(_BLOCK):
+                size += len(block)
+                if size > min(member.file_size, limit):
+                    break
+                yield block
+    except OSError as error:
+        raise BundleError(f"{path}: {member.filename} cannot be read: {error.strerror or error}.") from error
+    if size > min(member.file_size, limit):
+        raise BundleError(
+            f"{path}: {member.filename} unpacks to more than the {member.file_size} bytes told."
+        )

@@ -16,9 +16,8 @@ from typing import Any
 FRONT, LEAD = "front matter", "introduction"
 """Names of the parts that have no heading of their own."""
 
-_FRONT = re.compile(r"\A---\n(?P<fields>(?:(?!---\n).*\n)*)---(?:\n|\Z)")
-_MARK = re.compile(r"\n*<!-- xlstm-unet wrote: (\{[^\n]*\}) -->\s*\Z")
-_SCORE = re.compile(r"^\|\s*(?P<name>[^|]+?)\s*\|\s*(?P<value>-?\d+(?:\.\d+)?)\s*\|\s*$", re.MULTILINE)
+_MARK, _MARK_END = "<!-- xlstm-unet wrote: ", " -->"
+_NUMBER = re.compile(r"-?\d{1,12}(\.\d{1,12})?")
 
 
 @dataclass(frozen=True)
@@ -43,7 +42,7 @@ class CardText:
     def __str__(self) -> str:
         """Return the card, with its digests."""
         texts = [_written(name, text) for name, text in self.parts.items()]
-        mark = f"<!-- xlstm-unet wrote: {json.dumps(dict(self.digests))} -->\n" if self.digests else ""
+        mark = f"{_MARK}{json.dumps(dict(self.digests))}{_MARK_END}\n" if self.digests else ""
         return "\n\n".join(text for text in (*texts, mark) if text).rstrip("\n") + "\n"
 
     @classmethod
@@ -55,13 +54,11 @@ class CardText:
     @classmethod
     def parse(cls, text: str) -> CardText:
         """Take a card apart; any text is a card."""
-        digests: dict[str, str] = {}
-        if mark := _MARK.search(text):
-            text = text[: mark.start()]
-            digests = _digests(mark[1])
+        text, mark, end = text.rpartition(_MARK) if _MARK in text else (text, "", "")
+        digests = _digests(end.rstrip().removesuffix(_MARK_END)) if mark else {}
         parts: dict[str, str] = {}
-        if front := _FRONT.match(text):
-            parts[FRONT], text = front["fields"], text[front.end() :]
+        if text.startswith("---\n") and (close := f"\n{text[4:]}".find("\n---\n")) >= 0:
+            parts[FRONT], text = text[4 : 4 + close], text[4 + close + 4 :]
         name, lines, fenced = LEAD, list[str](), False
         for line in text.splitlines():
             fenced ^= line.lstrip().startswith("```")
@@ -89,7 +86,12 @@ class CardText:
 
     def scores(self) -> dict[str, float]:
         """Return the rows of numbers under "Scores"."""
-        return {row["name"]: float(row["value"]) for row in _SCORE.finditer(self.parts.get("Scores", ""))}
+        found = {}
+        for line in self.parts.get("Scores", "").splitlines():
+            cells = [cell.strip() for cell in line.strip().split("|")]
+            if len(cells) == 4 and not cells[0] and not cells[3] and _NUMBER.fullmatch(cells[2]):
+                found[cells[1]] = float(cells[2])
+        return found
 
     def summary(self) -> str:
         """Return the first paragraph under the title."""
@@ -157,7 +159,9 @@ def _digests(text: str) -> dict[str, str]:
         found = json.loads(text)
     except (ValueError, RecursionError):
         return {}
-    return {str(name): digest for name, digest in found.items() if isinstance(digest, str)}
+    if not isinstance(found, dict):
+        return {}
+    return {name: digest for name, digest in found.items() if isinstance(digest, str)}
 
 
 def _plain(value: str) -> Any:

@@ -23,7 +23,7 @@ from xlstm_unet.progress import Cancel, OnProgress, Progress, check_cancelled
 from xlstm_unet.zoo.bundle import CARD, FILE_LIMITS, MAX_TEXT_BYTES, SPEC, WEIGHTS
 from xlstm_unet.zoo.card import TAG
 from xlstm_unet.zoo.card_text import CardText
-from xlstm_unet.zoo.hub_cache import cached_digest, digests, evict
+from xlstm_unet.zoo.hub_cache import cached_digest, digests, evict, newest_revision
 from xlstm_unet.zoo.hub_library import explained, hub_library
 from xlstm_unet.zoo.store import REPO_PATTERN
 from xlstm_unet.zoo.untrusted import read_text
@@ -157,7 +157,7 @@ def look_up(reference: str) -> HubModel:
                 repo, revision=requested, files_metadata=True, timeout=_TIMEOUT_SECONDS
             )
     except HubOfflineError:
-        cached = _from_cache(repo, requested or "main")
+        cached = _from_cache(repo, requested)
         if cached is None:
             raise
         return cached
@@ -328,12 +328,13 @@ def _interruptible(work: Callable[[Cancel], dict[str, Path]], cancel: Cancel | N
     return result
 
 
-def _from_cache(repo: str, requested: str) -> HubModel | None:
-    """What the cache holds of a model; None where it lacks its weights or specification."""
+def _from_cache(repo: str, requested: str | None) -> HubModel | None:
+    """What the cache holds of a model, its newest revision by default; None where it lacks a part."""
     library = hub_library()
+    held = requested or newest_revision(repo)
     found: dict[str, Path] = {}
-    for name in FILE_LIMITS:
-        path = library.try_to_load_from_cache(repo, name, revision=requested)
+    for name in FILE_LIMITS if held else ():
+        path = library.try_to_load_from_cache(repo, name, revision=held)
         if isinstance(path, str):
             found[name] = Path(path)
     if SPEC not in found or WEIGHTS not in found:
@@ -342,7 +343,7 @@ def _from_cache(repo: str, requested: str) -> HubModel | None:
     card = read_text(found[CARD].resolve(), MAX_TEXT_BYTES) if CARD in found else ""
     licence = CardText.parse(card).licence()
     revision = found[SPEC].parent.name
-    return _checked(HubModel(repo, revision, requested, files, licence, gated=False, cached=True))
+    return _checked(HubModel(repo, revision, held or "", files, licence, gated=False, cached=True))
 
 
 def _file(repo: str, sibling: Any) -> HubFile:

@@ -6,6 +6,7 @@ import hashlib
 import re
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 from xlstm_unet.zoo.hub_library import hub_library
 
@@ -37,6 +38,12 @@ def evict(path: Path) -> None:
         content.unlink(missing_ok=True)
 
 
+def newest_revision(repo: str) -> str | None:
+    """Return the revision of a repository that came into the cache last; None where there is none."""
+    held = sorted(_revisions(repo), key=lambda found: float(found.last_modified))
+    return str(held[-1].commit_hash) if held else None
+
+
 def forget(repo: str, revision: str) -> int:
     """Remove one revision of a repository from the cache.
 
@@ -45,16 +52,23 @@ def forget(repo: str, revision: str) -> int:
     int
         Bytes that are free again; 0 where the cache does not hold it or may not be written to.
     """
-    library = hub_library()
-    try:
-        cache = library.scan_cache_dir(library.constants.HF_HUB_CACHE)
-    except library.errors.CacheNotFound:
-        return 0
-    held = {found.commit_hash for entry in cache.repos if entry.repo_id == repo for found in entry.revisions}
-    if revision not in held:
+    if revision not in {found.commit_hash for found in _revisions(repo)}:
         return 0
     with suppress(OSError):
-        plan = cache.delete_revisions(revision)
+        plan = _scanned().delete_revisions(revision)
         plan.execute()
         return int(plan.expected_freed_size)
     return 0
+
+
+def _scanned() -> Any:
+    library = hub_library()
+    return library.scan_cache_dir(library.constants.HF_HUB_CACHE)
+
+
+def _revisions(repo: str) -> list[Any]:
+    library = hub_library()
+    try:
+        return [found for entry in _scanned().repos if entry.repo_id == repo for found in entry.revisions]
+    except (library.errors.CacheNotFound, OSError):
+        return []
