@@ -41,7 +41,7 @@ test: lint $(VENV)/.triton $(SLICER)/.ready
 	$(PYTEST) -m "not slow" $(PLUGIN_TESTS)
 	$(SLICER_TESTS) $(SLICER)/bin/python $(SLICER_PYTEST) -m "not slow" tests/extension
 
-test-all: test $(SLICER_NEXT)/.ready $(SLICER_WEB)/.ready
+test-all: test $(VENV)/.bioimageio $(SLICER_NEXT)/.ready $(SLICER_WEB)/.ready
 	$(PYTEST) -m slow $(CORE_TESTS)
 	$(SLICER_TESTS) $(SLICER)/bin/python $(SLICER_PYTEST) -m "slow and not browser" tests/extension
 	$(SLICER_TESTS) $(SLICER_NEXT)/bin/python $(SLICER_PYTEST) -m "not slow" tests/extension
@@ -86,6 +86,14 @@ $(VENV)/.napari: $(VENV)/.test
 	@if command -v apt-get >/dev/null; then $(APT) update -q && \
 	    $(APT) install -qy --no-install-recommends xvfb xauth libegl1 libgl1 libgl1-mesa-dri libdbus-1-3 \
 	        libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4 libxcb-keysyms1; fi
+	@touch $@
+
+# Optional: bioimageio.core checks our exports; its needs clash with ours, so it has an environment of its own.
+$(VENV)/.bioimageio: $(VENV)/.created
+	@$(PYTHON) -m venv $(VENV)/bioimageio && \
+	    $(VENV)/bioimageio/bin/python -m pip --disable-pip-version-check install -q -c constraints.txt $(TORCH_SOURCE) torch && \
+	    $(VENV)/bioimageio/bin/python -m pip --disable-pip-version-check install -q bioimageio.core 'pydantic<2.14' || \
+	    { rm -rf $(VENV)/bioimageio; echo "bioimageio.core could not be installed; its tests will be skipped."; }
 	@touch $@
 
 # Optional: kernels are also tested in Triton's interpreter where Triton exists (Linux, x86-64; 700 MB).
