@@ -43,6 +43,8 @@ FILE_LIMITS = {
 """All files that a model may have, smallest first, with their largest sizes in bytes."""
 _OTHER_WEIGHTS = {".bin", ".ckpt", ".pickle", ".pkl", ".pt", ".pth", ".safetensors"}
 _MAX_FEATURES, _MAX_KERNEL, _MAX_PATCH = 8192, 31, 8192
+_MAX_BLOCKS = 1024
+"""More would take seconds to lay out, even without memory."""
 
 
 @dataclass(frozen=True)
@@ -258,6 +260,11 @@ def _check_bounds(path: Path, spec: ModelSpec) -> None:
     for field, (values, limit) in bounds.items():
         if max(values) > limit:
             raise BundleError(f"{path}: {field} holds {max(values)}, expected at most {limit}.")
+    blocks = spec.folds * (sum(network.encoder_blocks) + sum(network.decoder_blocks))
+    if blocks > _MAX_BLOCKS:
+        raise BundleError(
+            f"{path}: the network has {blocks} blocks in all folds, expected at most {_MAX_BLOCKS}."
+        )
 
 
 def _first_problem(error: ValidationError) -> str:
