@@ -1,4 +1,4 @@
-"""Small real microscopy images that come with the package, with their true labels."""
+"""Small real images that come with the package, with their true labels."""
 
 from __future__ import annotations
 
@@ -18,20 +18,31 @@ class Sample:
         Short name, also the file's stem.
     description
         What the image shows.
+    model
+        Embedded model that it is for.
+    suffix
+        Of its files.
     """
 
     name: str
     description: str
+    model: str = "nuclei"
+    suffix: str = ".png"
+
+    @property
+    def dimension(self) -> int:
+        """2 for pictures, 3 for volumes."""
+        return 2 if self.suffix == ".png" else 3
 
     @property
     def image(self) -> Path:
-        """PNG, uint8, (Y, X) gray or (Y, X, 3) RGB."""
-        return _FOLDER / "images" / f"{self.name}.png"
+        """PNG, uint8, (Y, X) gray or (Y, X, 3) RGB; or a NIfTI volume."""
+        return _FOLDER / "images" / f"{self.name}{self.suffix}"
 
     @property
     def labels(self) -> Path:
-        """PNG, uint16 (Y, X): 0 background, 1 to n one nucleus each."""
-        return _FOLDER / "labels" / f"{self.name}.png"
+        """PNG, uint16 (Y, X): 0 background, 1 to n one nucleus each; or NIfTI, uint8: classes."""
+        return _FOLDER / "labels" / f"{self.name}{self.suffix}"
 
 
 SAMPLES = (
@@ -41,5 +52,6 @@ SAMPLES = (
     Sample("histology_purple", "stained tissue, purple on purple"),
     Sample("histology_white", "stained tissue, purple on white"),
     Sample("brightfield_smear", "smear in bright field, nuclei inside gray cells"),
+    Sample("hippocampus_mri", "T1 MRI around one hippocampus, 1 mm", "hippocampus-mri", ".nii.gz"),
 )
 """All bundled images; none was used to train an embedded model."""
