@@ -28,13 +28,23 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def test_killed_and_resumed_equals_unbroken(pair_folder: Path, tiny: TrainConfig, tmp_path: Path) -> None:
+@pytest.mark.parametrize("dimension", [2, 3])
+def test_killed_and_resumed_equals_unbroken(
+    dimension: int,
+    pair_folder: Path,
+    raw_folder: Path,
+    tiny: TrainConfig,
+    tiny_volume_fields: dict[str, Any],
+    tmp_path: Path,
+) -> None:
+    folder = pair_folder if dimension == 2 else raw_folder
+    tiny = tiny if dimension == 2 else TrainConfig.model_validate(tiny_volume_fields)
     config, whole, broken = (tmp_path / name for name in ("config.json", "whole", "broken"))
     config.write_text(tiny.model_dump_json())
-    command = [sys.executable, str(SCRIPT), str(pair_folder), str(config), str(broken), "9"]
-    killed = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=120)
+    command = [sys.executable, str(SCRIPT), str(folder), str(config), str(broken), "9"]
+    killed = subprocess.run(command, env={**os.environ, "OMP_NUM_THREADS": "1"}, timeout=400)
     assert killed.returncode == -signal.SIGKILL
-    data = open_dataset(pair_folder)
+    data = open_dataset(folder)
     found = train(tiny, data, broken, device="cpu", resume=True).network.state_dict()
     expected = train(tiny, data, whole, device="cpu").network.state_dict()
     for name, value in expected.items():
