@@ -238,7 +238,8 @@ class _Run:
         stop: Cancel | None,
     ) -> None:
         self.spec, self.root, self.replay = spec, root, replay
-        self.options = options.model_copy(update={"batch": setting.batch})
+        crops = {"batch": setting.batch, "replay_batch": min(options.replay_batch, setting.batch)}
+        self.options = options.model_copy(update=crops)
         self.setting, self.device = setting, setting.device
         self._on_event, self._cancel, self._stop = on_event, cancel, stop
         self._events: list[dict[str, Any]] = []
@@ -290,7 +291,9 @@ class _Run:
 
     def _learner(self) -> Learner:
         network = deepcopy(self.root).to(self.device).train()
-        teacher = deepcopy(self.root).to(self.device).eval() if self.options.distillation else None
+        anchored = self.options.anchor and self.options.replay_share and self.replay is not None
+        taught = self.options.distillation or anchored
+        teacher = deepcopy(self.root).to(self.device).eval() if taught else None
         return Learner(network, self.options, teacher, self._interrupt)
 
     def _interrupt(self) -> None:

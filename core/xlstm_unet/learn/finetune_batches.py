@@ -30,12 +30,19 @@ _ANCHORS = 64
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Crops of one step, on the device: ``image`` (B, C, *size); the first ``corrected`` are corrections."""
+class Crops:
+    """Crops on the device: ``image`` (B, C, *size) float32, and what they should give."""
 
     image: Tensor
     targets: Targets
-    corrected: int
+
+
+@dataclass(frozen=True)
+class Batch:
+    """What one step learns from."""
+
+    corrections: Crops
+    replay: Crops | None
 
 
 class BatchMaker:
@@ -71,7 +78,6 @@ class BatchMaker:
         self.spec = spec
         self.config = _config(spec)
         self.generator = torch.Generator().manual_seed(options.seed)
-        self.batch = options.batch
         self._noise = torch.Generator(device)
         self.size = size
         items = [_from_piece(p, s, spec) for p, s in zip(pieces, supervisions, strict=True)]
@@ -85,23 +91,13 @@ class BatchMaker:
 
     def draw(self) -> Batch:
         """Draw the crops of one step."""
-        rehearsed = 0 if self._replay is None else round(self.batch * self.options.replay_share)
-        rehearsed = min(max(rehearsed, int(self._replay is not None and self.batch > 1)), self.batch - 1)
-        corrected = self.batch - rehearsed
-        parts = [self._crops(self._corrections, corrected, self._weights)]
-        if self._replay is not None and rehearsed:
-            parts.append(self._crops(self._replay, rehearsed, torch.ones(len(self._replay))))
-        image = torch.cat([part[0] for part in parts])
-        codes = torch.cat([part[1] for part in parts])
-        distance = None
-        labels = codes // _BITS
-        if self.spec.task == "instances":
-            distance = torch.cat([part[2] for part in parts if part[2] is not None]) * (labels > 0)
-        known, whole = (codes & _KNOWN) > 0, (codes & _DISTANCE) > 0
-        classes = labels if distance is None else instance_classes(labels)
-        return Batch(image, Targets(classes, distance, known, whole), corrected)
+        corrections = self._crops(self._corrections, self.options.batch, self._weights)
+        if self._replay is None:
+            return Batch(corrections, None)
+        weights = torch.ones(len(self._replay))
+        return Batch(corrections, self._crops(self._replay, self.options.replay_batch, weights))
 
-    def _crops(self, bank: Bank, count: int, weights: Tensor) -> tuple[Tensor, Tensor, Tensor | None]:
+    def _crops(self, bank: Bank, count: int, weights: Tensor) -> Crops:
         generator = self.generator
         chosen = torch.multinomial(weights, count, replacement=True, generator=generator)
         self._noise.manual_seed(int(torch.randint(2**31, (), generator=generator)))
@@ -110,7 +106,11 @@ class BatchMaker:
         image = change_intensity(
             crops.image, bank.gray[chosen], self.config.intensity, generator, self._noise
         )
-        return image, crops.labels, crops.distance
+        codes = crops.labels
+        labels, known, whole = codes // _BITS, (codes & _KNOWN) > 0, (codes & _DISTANCE) > 0
+        if crops.distance is None:
+            return Crops(image, Targets(labels, None, known, whole))
+        return Crops(image, Targets(instance_classes(labels), crops.distance * (labels > 0), known, whole))
 
 
 def crop_size(spec: ModelSpec, options: FineTuneOptions) -> tuple[int, ...]:

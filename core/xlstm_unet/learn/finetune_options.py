@@ -12,8 +12,12 @@ class FineTuneOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    replay_share: Annotated[float, Field(ge=0, lt=1)] = 0.25
-    """Share of a batch that comes from the replay pack; 0: no replay."""
+    replay_share: Annotated[float, Field(ge=0, lt=1)] = 0.4
+    """Weight of the replay pack's crops in the loss; 0: no replay."""
+    replay_batch: Annotated[int, Field(ge=1, le=256)] = 2
+    """Crops of the replay pack in a step."""
+    anchor: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of staying near the root's output on the replay pack's crops, beside their labels."""
     trained: Literal["auto", "all", "decoder", "norms"] = "auto"
     """Which parameters learn; ``auto``: all of a small network, else decoder, norms and head."""
     distillation: Annotated[float, Field(ge=0)] = 0.0
@@ -22,10 +26,10 @@ class FineTuneOptions(BaseModel):
     """Share of the corrected objects kept back to judge by, where there are enough of them."""
     judge: bool = True
     """Measure before and after; without it all time goes into steps and the verdict is ``keep``."""
-    learning_rate: Annotated[float, Field(gt=0)] = 6e-4
+    learning_rate: Annotated[float, Field(gt=0)] = 1e-3
     warmup: Annotated[int, Field(ge=0)] = 10
-    batch: Annotated[int, Field(ge=1, le=256)] = 4
-    """Crops in a step."""
+    batch: Annotated[int, Field(ge=1, le=256)] = 3
+    """Crops of corrections in a step."""
     crop: Annotated[int, Field(ge=16, le=1024)] | None = None
     """Side of a crop at the model's scale; None: by the model's patch size."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0

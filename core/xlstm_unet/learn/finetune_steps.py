@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from xlstm_unet.learn.config import Losses
-from xlstm_unet.learn.finetune_batches import Batch
+from xlstm_unet.learn.finetune_batches import Batch, Crops
 from xlstm_unet.learn.finetune_options import FineTuneOptions
-from xlstm_unet.learn.losses import Targets, segmentation_loss
+from xlstm_unet.learn.losses import segmentation_loss
 from xlstm_unet.learn.optimise import Average, training_dtype
 from xlstm_unet.nets import Network, count_parameters
 from xlstm_unet.nets.norm import InstanceNorm
@@ -96,46 +96,52 @@ class Learner:
         self.losses = Losses()
 
     def step(self, batch: Batch) -> float:
-        """Learn from one batch and return its loss."""
+        """Learn from one batch and return its loss.
+
+        Corrections and replay are averaged apart: a replayed crop knows every pixel, a correction few.
+        """
+        share = self.options.replay_share if batch.replay is not None else 0.0
         with _interruptible(self.network, self.interrupt):
-            with self._autocast():
-                output = self.network.forward(batch.image)
-            loss = self._loss(output.float(), batch)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss = self._learn(batch.corrections, 1 - share, self.options.distillation, untouched=True)
+            if batch.replay is not None:
+                loss += self._learn(batch.replay, share, self.options.anchor, untouched=False)
         warm = min(1.0, (self.optimiser.steps + 1) / max(1, self.options.warmup))
         self.optimiser.step(self.options.learning_rate * warm)
         self.average.update(self.network, self.optimiser.steps)
-        return float(loss.detach())
+        return float(loss)
+
+    def _learn(self, crops: Crops, share: float, near_root: float, *, untouched: bool) -> Tensor:
+        """Add a share of the gradient of some crops; return the share of their loss."""
+        with self._autocast():
+            output = self.network.forward(crops.image)
+        loss = segmentation_loss([output], crops.targets, self.losses)
+        if near_root and self.teacher is not None:
+            loss = loss + near_root * self._distance_to_root(output, crops, untouched=untouched)
+        loss = share * loss
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach()
 
     def _autocast(self) -> Any:
         if self._dtype == torch.float32:
             return nullcontext()
         return torch.autocast(self.device.type, self._dtype)
 
-    def _loss(self, output: Tensor, batch: Batch) -> Tensor:
-        """Corrections and replay are averaged apart: a replayed crop knows every pixel, a correction few."""
-        cut, share = batch.corrected, self.options.replay_share
-        loss = segmentation_loss([output[:cut]], _rows(batch.targets, slice(None, cut)), self.losses)
-        if cut < len(output):
-            rest = segmentation_loss([output[cut:]], _rows(batch.targets, slice(cut, None)), self.losses)
-            loss = (1 - share) * loss + share * rest
-        if self.teacher is not None and self.options.distillation:
-            loss = loss + self.options.distillation * self._distance_to_root(output[:cut], batch)
-        return loss
+    def _distance_to_root(self, output: Tensor, crops: Crops, *, untouched: bool) -> Tensor:
+        """How far the classes are from the root's (Kullback-Leibler), on average over voxels.
 
-    def _distance_to_root(self, output: Tensor, batch: Batch) -> Tensor:
+        ``untouched``: of those that are not known; else of all.
+        """
         assert self.teacher is not None
-        cut = batch.corrected
         with torch.no_grad(), self._autocast():
-            root = self.teacher.forward(batch.image[:cut]).float()
-        known = batch.targets.supervised
-        free = torch.ones_like(output[:, 0]) if known is None else (~known[:cut]).float()
-        classes = output if batch.targets.distance is None else output[:, :-1]
-        taught = root if batch.targets.distance is None else root[:, :-1]
-        divergence = nn.functional.kl_div(
-            classes.log_softmax(1), taught.log_softmax(1), reduction="none", log_target=True
-        ).sum(1)
-        return (divergence * free).sum() / free.sum().clamp(min=1)
+            root = self.teacher.forward(crops.image)
+        if crops.targets.distance is not None:
+            output, root = output[:, :-1], root[:, :-1]
+        taught, learnt = root.float().log_softmax(1), output.float().log_softmax(1)
+        divergence = nn.functional.kl_div(learnt, taught, reduction="none", log_target=True).sum(1)
+        known = crops.targets.supervised
+        if not untouched or known is None:
+            return divergence.mean()
+        return (divergence * ~known).sum() / (~known).sum().clamp(min=1)
 
     def state(self) -> dict[str, Any]:
         """Return a copy of everything that the next step depends on."""
@@ -165,11 +171,6 @@ def trained_parameters(network: Network, which: str) -> set[nn.Parameter]:
         return set(network.parameters())
     norms = {p for m in network.modules() if isinstance(m, InstanceNorm) for p in m.parameters()}
     return norms if which == "norms" else norms | set(network.decoder.parameters())
-
-
-def _rows(targets: Targets, rows: slice) -> Targets:
-    parts = (targets.classes, targets.distance, targets.supervised, targets.distance_supervised)
-    return Targets(*(None if part is None else part[rows] for part in parts))  # type: ignore[arg-type]
 
 
 @contextmanager
