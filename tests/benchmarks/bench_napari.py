@@ -114,7 +114,6 @@ def finetune(viewer: napari.Viewer, dock: Dock) -> dict[str, object]:
         dock.finetune.cancel.click()
         cancels.append(round(until(lambda: tuning.phase is Training.IDLE), 2))
     found["cancel_s"] = cancels
-    viewer.layers.clear()
     return found
 
 
