@@ -96,9 +96,7 @@ def measure_classes(
     rows, others = [], []
     for done, sample in enumerate(samples):
         check_cancelled(cancel)
-        started = perf_counter()
-        found = segmenter(sample.image, mirror=mirror, cancel=cancel).labels
-        rows.append(_scored(sample, found, spec.labels, perf_counter() - started))
+        rows.append(score_sample(segmenter, sample, mirror=mirror, cancel=cancel))
         others.append(_scored(sample, mean_mask(training, sample.labels.shape), spec.labels, 0.0))
         if on_progress is not None:
             on_progress(Progress(spec.name, done + 1, len(samples)))
@@ -119,6 +117,15 @@ def measure_classes(
     write_text(folder / "accuracy.md", *_markdown(result))
     _draw(folder / "pictures" / f"{dataset.name}.png", rows)
     return result
+
+
+def score_sample(
+    segmenter: Segmenter, sample: Sample, *, mirror: bool = False, cancel: Cancel | None = None
+) -> ScoredClasses:
+    """Segment a sample as a user's image would be, and score it on its own grid."""
+    started = perf_counter()
+    found = segmenter(sample.image, mirror=mirror, cancel=cancel).labels
+    return _scored(sample, found, segmenter.spec.labels, perf_counter() - started)
 
 
 def mean_mask(samples: Sequence[Sample], shape: tuple[int, ...]) -> NDArray[np.int32]:

@@ -10,21 +10,23 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
 
 from xlstm_unet.errors import TrainingError
-from xlstm_unet.learn import Dataset, TrainConfig, open_dataset, train
+from xlstm_unet.learn import Dataset, Sample, TrainConfig, open_dataset, train
 from xlstm_unet.learn.checkpoint import BEST, CHECKPOINT
 from xlstm_unet.nets import best_device, build_network, count_parameters
 from xlstm_unet.progress import Cancel, OnProgress, Progress, check_cancelled
 from xlstm_unet.segment import Segmenter
 from xlstm_unet.study.arms import Arm, make_arm, run_config
+from xlstm_unet.study.class_accuracy import score_sample
 from xlstm_unet.study.ranking import markdown, rank
 from xlstm_unet.study.report import machine, write_json, write_text
 from xlstm_unet.study.scoring import METRICS, model_method, score_method, some_samples
-from xlstm_unet.study.timing import cpu_inference_seconds, training_step_seconds
+from xlstm_unet.study.timing import cpu_inference_seconds, inference_size, training_step_seconds
 
 RESULT = "result.json"
 
@@ -149,6 +151,7 @@ def compare(
         "steps": steps,
         "seeds": list(seeds),
         "machine": machine(best_device(device)),
+        "inference_size": inference_size(base.model),
         "costs": {},
     }
     for done, result in enumerate(_results(runs, jobs, threads, cancel), start=1):
@@ -226,7 +229,7 @@ def _finish_in_process(run: Run) -> dict[str, Any]:
 def finish(run: Run, *, cancel: Cancel | None = None) -> dict[str, Any]:
     """Train one arm to its end, from its checkpoint if it has one, score it, and keep the result."""
     config = run.arm.config
-    dataset = _dataset(run.dataset, run.split)
+    dataset = _dataset(run.dataset, run.split, config.model.channel_names)
     samples = some_samples(dataset, run.split)
     trained = train(
         config,
@@ -238,8 +241,6 @@ def finish(run: Run, *, cancel: Cancel | None = None) -> dict[str, Any]:
         cancel=cancel,
     )
     segmenter = Segmenter(trained.spec, trained.network, device=run.device)
-    method = model_method(segmenter, diameter="none", cancel=cancel)
-    rows = score_method(method, samples, cancel=cancel)
     result = {
         "arm": run.arm.name,
         "seed": config.seed,
@@ -247,14 +248,7 @@ def finish(run: Run, *, cancel: Cancel | None = None) -> dict[str, Any]:
         "config": config.model_dump_json(),
         "seconds": trained.seconds,
         "decoding": trained.spec.decoding.model_dump(),
-        "images": [
-            {
-                "id": row.sample.id,
-                "modality": row.sample.modality,
-                **{metric: row.scores[metric] for metric in METRICS},
-            }
-            for row in rows
-        ],
+        "images": _scores(segmenter, samples, cancel),
     }
     write_json(run.folder / RESULT, result)
     (run.folder / CHECKPOINT).unlink()
@@ -263,9 +257,25 @@ def finish(run: Run, *, cancel: Cancel | None = None) -> dict[str, Any]:
     return result
 
 
+def _scores(segmenter: Segmenter, samples: Sequence[Sample], cancel: Cancel | None) -> list[dict[str, Any]]:
+    """Scores of each image: of objects, or Dice and surface Dice averaged over the labels."""
+    if segmenter.spec.task == "instances":
+        rows = score_method(model_method(segmenter, diameter="none", cancel=cancel), samples, cancel=cancel)
+        found = [{metric: row.scores[metric] for metric in METRICS} for row in rows]
+    else:
+        found = [
+            {metric: fmean(one[metric] for one in scores.values()) for metric in ("dice", "nsd_1mm")}
+            for scores in (score_sample(segmenter, sample, cancel=cancel).scores for sample in samples)
+        ]
+    return [
+        {"id": sample.id, "modality": sample.modality, **scores}
+        for sample, scores in zip(samples, found, strict=True)
+    ]
+
+
 @lru_cache(maxsize=1)
-def _dataset(folder: Path, split: str) -> Dataset:
-    return open_dataset(folder, splits={"train", "val", split})
+def _dataset(folder: Path, split: str, channels: tuple[str, ...]) -> Dataset:
+    return open_dataset(folder, splits={"train", "val", split}, channels=channels)
 
 
 @contextmanager

@@ -11,9 +11,16 @@ import torch
 from xlstm_unet.learn.losses import Targets
 from xlstm_unet.learn.optimise import Optimisation
 from xlstm_unet.nets import build_network, inference_context, prepare
+from xlstm_unet.spec import ModelSpec
 from xlstm_unet.study.arms import Arm
 
 INFERENCE_SIDE = 512
+"""Of the image that networks for planes are timed on; volumes have the size of a patch."""
+
+
+def inference_size(spec: ModelSpec) -> tuple[int, ...]:
+    """Return the size of the image that a network is timed on."""
+    return (INFERENCE_SIDE,) * 2 if spec.dimension == 2 else spec.patch_size
 
 
 def training_step_seconds(arm: Arm, device: torch.device, *, repeats: int = 3) -> float:
@@ -35,11 +42,11 @@ def training_step_seconds(arm: Arm, device: torch.device, *, repeats: int = 3) -
 
 
 def cpu_inference_seconds(arm: Arm, *, threads: int = 2, repeats: int = 7) -> float:
-    """Least time of the network alone on one image of 512 pixels a side, warm, on this machine's CPU."""
+    """Least time of the network alone on one image of `inference_size`, warm, on this machine's CPU."""
     config = arm.config
     device = torch.device("cpu")
     network = prepare(build_network(config.model, network_type=arm.network_type).eval(), device)
-    image = torch.rand(1, config.model.input_channels, *(INFERENCE_SIDE,) * config.model.dimension)
+    image = torch.rand(1, config.model.input_channels, *inference_size(config.model))
     with _threads(threads), inference_context(device):
         return _least_seconds(lambda: network(image), repeats)
 

@@ -59,5 +59,18 @@ def test_table_has_a_row_an_arm() -> None:
         "arms": rank(RESULTS, {"none": COSTS}),
     }
     text = "\n".join(markdown(report))
-    assert "| none | 2 | 0.700 ± 0.141 | 0.350 ± 0.071 |  |  | 1000 | 0.500 | 0.100 | 5.250 |" in text
+    assert "| none | 2 | 0.700 ± 0.141 | 0.350 ± 0.071 |  |  | 1000 |  | 0.500 | 0.100 | 5.250 |" in text
     assert "| bot | 0.700 / 0.350 | 0.900 / 0.450 |" in text.replace("0.725 / 0.362", "0.700 / 0.350")
+
+
+def test_classes_are_ranked_by_dice() -> None:
+    images = [{"id": "a", "modality": "", "dice": 0.8, "nsd_1mm": 0.9}]
+    results = [{"arm": "none", "seed": seed, "seconds": 10.0 * seed, "images": images} for seed in (1, 2)]
+    arms = rank(results, {"none": COSTS})
+    assert arms["none"]["train_seconds"]["mean"] == 15
+    machine = {"name": "cpu"}
+    report = {"dataset": "h", "split": "val", "steps": 1, "machine": machine, "arms": arms}
+    text = "\n".join(markdown({**report, "inference_size": (40, 56, 40)}))
+    assert "| Network | Runs | Dice | NSD (1 mm) | Gain in Dice | Gain in NSD |" in text
+    assert "40 x 56 x 40 voxels" in text
+    assert "| none | 2 | 0.800 ± 0.000 | 0.900 ± 0.000 |  |  | 1000 | 15.000 |" in text
