@@ -114,7 +114,7 @@ def atomic_folder(folder: Path, check: Callable[[], None] | None = None) -> Iter
 
 def mend(home: Path) -> None:
     """Put back folders that a killed process had set aside, and remove what it left half-written."""
-    if any(_leftovers(home)):
+    if _leftovers(home):
         with locked(home):
             _mend(home)
 
@@ -130,17 +130,19 @@ def sync(path: Path) -> None:
         os.close(handle)
 
 
-def _leftovers(home: Path) -> Iterator[Path]:
-    with suppress(OSError):
-        for entry in os.scandir(home):
+def _leftovers(home: Path) -> list[Path]:
+    found = []
+    with suppress(OSError), os.scandir(home) as entries:
+        for entry in entries:
             known = _PARTIAL_NAME.fullmatch(entry.name) or entry.name.startswith(_RETIRED)
             if known and entry.is_dir(follow_symlinks=False):
-                yield Path(entry.path)
+                found.append(Path(entry.path))
+    return found
 
 
 def _mend(home: Path) -> None:
     """What `mend` does, by whoever holds the lock: nobody else is writing, so all of it is left over."""
-    for path in list(_leftovers(home)):
+    for path in _leftovers(home):
         with suppress(OSError):
             target = home / path.name.removeprefix(_RETIRED)
             if path.name.startswith(_RETIRED) and not target.exists():

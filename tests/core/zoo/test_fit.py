@@ -70,5 +70,7 @@ def test_scale(spec: ModelSpec, volume: ModelSpec) -> None:
 
 
 def test_no_pixels_are_needed(spec: ModelSpec) -> None:
-    """A picture of a terabyte is described without taking memory; what it would become is too large."""
-    assert levels(spec, "YX", (10**6, 10**6), diameter=20.0) <= {("diameter", "stop"), ("spacing", "stop")}
+    """A picture of ten gigabytes is described without memory; one of a terabyte is beyond the limit."""
+    assert levels(spec, "YX", (10**5, 10**5), diameter=20.0) == {("diameter", "stop")}
+    with pytest.raises(ImageError, match="the limit is"):
+        levels(spec, "YX", (10**6, 10**6), diameter=20.0)
