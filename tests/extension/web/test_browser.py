@@ -105,7 +105,7 @@ def shoot(page, name: str) -> None:
 
 def stroke(page, tool: str, start: tuple[int, int], end: tuple[int, int]) -> None:
     """Draw with a tool in the large slice view."""
-    page.locator(f".mdi-{tool}:visible").last.click()
+    page.locator(f"button:has(.mdi-{tool}):visible").last.click()
     page.wait_for_timeout(1500)
     page.mouse.move(*start)
     page.mouse.down()
@@ -117,9 +117,15 @@ def stroke(page, tool: str, start: tuple[int, int], end: tuple[int, int]) -> Non
     page.wait_for_timeout(1500)
 
 
-def corrected_voxels(text: str) -> int:
-    found = re.search(r"(\d+) voxels corrected", text)
-    return int(found.group(1)) if found else 0
+def count_until(page, least: int) -> int:
+    """Press Count until so many voxels are corrected: strokes arrive with a delay."""
+    for _ in range(60):
+        press(page, "Count")
+        page.wait_for_timeout(3000)
+        found = re.search(r"(\d+) voxels corrected", status(page))
+        if found and int(found.group(1)) >= least:
+            return int(found.group(1))
+    raise AssertionError(status(page))
 
 
 def test_upload_segment_correct_finetune_and_segment_again(page):
@@ -133,16 +139,9 @@ def test_upload_segment_correct_finetune_and_segment_again(page):
     wait_for(page, "Nothing is corrected yet")
 
     stroke(page, "eraser", (540, 310), (670, 440))
-    press(page, "Count")
-    wait_for(page, "voxels corrected")
-    erased = corrected_voxels(status(page))
-    assert erased > 0
+    erased = count_until(page, 1)
     stroke(page, "brush", (470, 520), (520, 560))
-    press(page, "Count")
-    page.wait_for_function(
-        f"!document.querySelector('.xlstm').innerText.includes('{erased} voxels corrected')"
-    )
-    assert corrected_voxels(status(page)) > erased
+    assert count_until(page, erased + 1) > erased
     shoot(page, "web-corrected")
 
     press(page, "Fine-tune")
