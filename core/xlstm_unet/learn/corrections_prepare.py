@@ -11,7 +11,7 @@ from scipy import ndimage
 
 from xlstm_unet.errors import CorrectionsError, ImageError
 from xlstm_unet.images import Image, channels_first, fit_normalisation, oriented, resample, resample_volume
-from xlstm_unet.learn.corrections import Corrections
+from xlstm_unet.learn.corrections import Corrections, Index
 from xlstm_unet.learn.supervision import Changes, Supervision, supervise
 from xlstm_unet.learn.targets import object_diameters
 from xlstm_unet.progress import Cancel, check_cancelled
@@ -80,7 +80,7 @@ def pieces_of(
             continue
         image, turn = oriented(one.image, spec.orientation if spec.dimension == 3 else None)
         parts = dict(image.parts(spec.dimension))
-        scale = _scale(one, [change for _, change in found], parts[found[0][0]], spec)
+        scale = _scale(one, found, parts[found[0][0]], spec)
         for index, change in found:
             check_cancelled(cancel)
             labels = np.asarray(one.labels[index], np.int32)
@@ -92,25 +92,23 @@ def pieces_of(
     return pieces, changes
 
 
-def _scale(corrections: Corrections, changes: Sequence[Changes], part: Image, spec: ModelSpec) -> Scale:
+def _scale(
+    corrections: Corrections, found: Sequence[tuple[Index, Changes]], part: Image, spec: ModelSpec
+) -> Scale:
     """Scale that the `Segmenter` would take if it found the objects that the user settled."""
     scale = given_scale(part, spec, corrections.diameter)
     if scale is not None:
         return scale
     assert spec.object_diameter is not None
-    unchanged = Scale((1.0,) * spec.dimension)
-    states = np.stack([change.states for change in changes])
-    indices = [index for index, change in corrections.changes(spec) if change.states.any()]
-    labels = np.stack([corrections.labels[index] for index in indices])
-    settled = np.unique(labels[states > 0])
-    planes = [np.where(np.isin(plane, settled), plane, 0) for plane in labels]
-    diameters = np.concatenate([object_diameters(plane) for plane in planes])
-    if not diameters.size:
-        return unchanged
-    diameter = float(np.median(diameters))
-    if found_as_is(diameter, spec.object_diameter):
-        return unchanged
-    return diameter_scale(spec, diameter, "corrected")
+    diameters = []
+    for index, change in found:
+        labels = corrections.labels[index]
+        settled = np.unique(labels[change.states > 0])
+        diameters.append(object_diameters(np.where(np.isin(labels, settled), labels, 0)))
+    sizes = np.concatenate(diameters)
+    if not sizes.size or found_as_is(float(np.median(sizes)), spec.object_diameter):
+        return Scale((1.0,) * spec.dimension)
+    return diameter_scale(spec, float(np.median(sizes)), "corrected")
 
 
 def _piece(
