@@ -45,6 +45,21 @@ def channels_first(image: Image, spec: ModelSpec) -> Array:
     """
     if image.frames > 1:
         raise ImageError(f"{image.name}: {image.frames} time points, expected one at a time.")
+    check_dimension(image, spec)
+    array = image.array if "C" in image.axes else image.array[np.newaxis]
+    if "T" in image.axes:
+        array = array.reshape((image.channels, *image.spatial_shape))
+    return _matched_channels(array, image, spec)
+
+
+def check_dimension(image: Image, spec: ModelSpec) -> None:
+    """Refuse a plane for a 3D model and a volume for a 2D model.
+
+    Raises
+    ------
+    ImageError
+        With what the image has and what the model takes.
+    """
     found = len(image.spatial_axes)
     if found != spec.dimension:
         hint = (
@@ -56,10 +71,6 @@ def channels_first(image: Image, spec: ModelSpec) -> Array:
             f"{image.name}: image is {found}D ({image.axes}), model {spec.name} takes {spec.dimension}D.",
             hint,
         )
-    array = image.array if "C" in image.axes else image.array[np.newaxis]
-    if "T" in image.axes:
-        array = array.reshape((image.channels, *image.spatial_shape))
-    return _matched_channels(array, image, spec)
 
 
 def _matched_channels(array: Array, image: Image, spec: ModelSpec) -> Array:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xlstm_unet.images import Image, Normaliser, channels_first, fit_normalisation, resample, resample_volume
+from xlstm_unet.images.prepare import check_dimension
 from xlstm_unet.images.volumes import Kind
 from xlstm_unet.progress import Cancel, OnProgress, Progress, check_cancelled
 from xlstm_unet.segment.diameter import estimate_diameter, found_as_is
@@ -70,6 +71,7 @@ class Job:
         self._parts = list(image.parts(self.spec.dimension))
         self._normaliser: tuple[int, Normaliser] | None = None
         self._ready: _Prepared | None = None
+        check_dimension(self._parts[0][1], self.spec)
         self.scale = given_scale(self._parts[0][1], self.spec, diameter) or self._estimated_scale()
 
     def maps(self) -> Iterator[tuple[Index, NDArray[np.float16] | None, OnProgress | None]]:
