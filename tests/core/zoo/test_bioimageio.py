@@ -23,6 +23,8 @@ from xlstm_unet.zoo import read_bundle, write_bundle
 from xlstm_unet.zoo.bioimageio import export_bioimageio
 from xlstm_unet.zoo.store import find_model
 
+pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit.load` is deprecated:DeprecationWarning")
+
 CORE = Path(
     os.environ.get("BIOIMAGEIO_PYTHON", Path(__file__).resolve().parents[3] / ".venv/bioimageio/bin/python")
 )
