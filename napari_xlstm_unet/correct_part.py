@@ -251,7 +251,7 @@ class CorrectPart:
                 "Add one (the button with the triangle above the layer list) and draw a rectangle.",
             )
         return region_window(
-            region, layer, task.label_axes, self._viewer.dims, dimension=task.dimension, box=shapes
+            region, layer, task.label_axes, self._viewer.dims, dimension=2, box=shapes, deep=False
         )
 
     def _shapes(self, name: str) -> Shapes | None:

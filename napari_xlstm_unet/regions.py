@@ -11,7 +11,7 @@ from xlstm_unet.errors import ImageError
 
 if TYPE_CHECKING:
     from napari.components import Dims
-    from napari.layers import Image, Shapes
+    from napari.layers import Image, Labels, Shapes
 
     from napari_xlstm_unet.geometry import Window
 
@@ -26,7 +26,14 @@ class Region(StrEnum):
 
 
 def region_window(
-    region: Region, layer: Image, axes: str, dims: Dims, *, dimension: int, box: Shapes | None = None
+    region: Region,
+    layer: Image | Labels,
+    axes: str,
+    dims: Dims,
+    *,
+    dimension: int,
+    box: Shapes | None = None,
+    deep: bool = True,
 ) -> Window:
     """Return the part of the full-resolution array to segment, one slice for each axis.
 
@@ -44,6 +51,8 @@ def region_window(
         Dimension of the model. With 3, ``SLICE`` and ``VISIBLE`` keep the whole depth.
     box
         Layer with the box, for ``BOX``.
+    deep
+        Whether a box that is flat in a stack means its whole depth; else the slice that is shown.
 
     Raises
     ------
@@ -53,7 +62,10 @@ def region_window(
     shape = layer.data[0].shape if layer.multiscale else layer.data.shape
     window = [slice(0, length) for length in shape]
     if region is Region.BOX:
-        _box_window(window, layer, axes, box)
+        whole = window.copy()
+        if not deep:
+            _current_step(window, layer, axes, dims, 2)
+        _box_window(window, whole, layer, axes, box)
     elif region is not Region.ALL:
         _current_step(window, layer, axes, dims, dimension)
         if region is Region.VISIBLE:
@@ -66,7 +78,7 @@ def region_window(
     return tuple(window)
 
 
-def _current_step(window: list[slice], layer: Image, axes: str, dims: Dims, dimension: int) -> None:
+def _current_step(window: list[slice], layer: Image | Labels, axes: str, dims: Dims, dimension: int) -> None:
     here = np.round(layer.world_to_data(dims.point)).astype(int)
     for axis in "T" if dimension == 3 else "TZ":
         if axis in axes:
@@ -75,7 +87,7 @@ def _current_step(window: list[slice], layer: Image, axes: str, dims: Dims, dime
             window[place] = slice(step, step + 1)
 
 
-def _visible_window(window: list[slice], layer: Image, axes: str, dims: Dims) -> None:
+def _visible_window(window: list[slice], layer: Image | Labels, axes: str, dims: Dims) -> None:
     if dims.ndisplay != 2:
         raise ImageError(
             "'Visible area' has no meaning in the 3D view.",
@@ -92,7 +104,9 @@ def _visible_window(window: list[slice], layer: Image, axes: str, dims: Dims) ->
         window[place] = _clipped(low, high, window[place])
 
 
-def _box_window(window: list[slice], layer: Image, axes: str, box: Shapes | None) -> None:
+def _box_window(
+    window: list[slice], whole: list[slice], layer: Image | Labels, axes: str, box: Shapes | None
+) -> None:
     hint = "Draw a rectangle in a Shapes layer and choose that layer beside 'Box in Shapes'."
     if box is None:
         raise ImageError("No Shapes layer is chosen for the box.", hint)
@@ -112,7 +126,7 @@ def _box_window(window: list[slice], layer: Image, axes: str, box: Shapes | None
         deep = axis in "TZ" and high[place] - low[place] < 1  # a flat shape means the whole depth
         if axis != "C" and not deep:
             start, stop = int(np.floor(low[place] + 0.5)), int(np.ceil(high[place] + 0.5))
-            window[place] = _clipped(start, stop, window[place])
+            window[place] = _clipped(start, stop, whole[place])
 
 
 def _clipped(start: int, stop: int, whole: slice) -> slice:

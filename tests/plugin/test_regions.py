@@ -71,6 +71,18 @@ def test_box(viewer: ViewerModel, planar: bool) -> None:
     assert _bounds(window) == [(0, 6), (8, 21), (4, 26)]
 
 
+def test_a_flat_box_may_mean_the_slice_that_is_shown(viewer: ViewerModel) -> None:
+    image = viewer.layers["stack"]
+    viewer.dims.set_point(0, 16)
+    box = Shapes([_rectangle(5, 4, 11, 14.5, 16)], shape_type="rectangle")
+    window = region_window(Region.BOX, image, "ZYX", viewer.dims, dimension=2, box=box, deep=False)
+    assert _bounds(window) == [(2, 3), (8, 21), (4, 26)]
+    deep = Shapes([_rectangle(5, 4, 9, 8, 13), _rectangle(6, 5, 10, 9, 16)], shape_type="rectangle")
+    deep.selected_data = {0, 1}
+    window = region_window(Region.BOX, image, "ZYX", viewer.dims, dimension=2, box=deep, deep=False)
+    assert _bounds(window)[0] == (1, 3)
+
+
 def test_boxes_of_two_slices_bound_the_depth(viewer: ViewerModel) -> None:
     image = viewer.layers["stack"]
     box = Shapes([_rectangle(5, 4, 9, 8, 13), _rectangle(6, 5, 10, 9, 22)], shape_type="rectangle")
