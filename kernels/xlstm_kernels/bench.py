@@ -39,6 +39,9 @@ CPU_SHAPES = [
     (1, 210, 4, 160), (1, 256, 4, 64), (1, 1024, 4, 64), (1, 4096, 4, 64), (1, 15360, 4, 64), (1, 65536, 4,
     16),
 ]  # fmt: skip
+LAYERS = [(512, 32), (256, 64), (128, 128), (64, 128), (32, 128)]
+"""Features and side of the feature maps that a layer is timed on."""
+
 DENSE_LIMIT = 1 << 31
 """Largest number of pairs (B * NH * S * S) that the dense form is given."""
 
@@ -250,11 +253,13 @@ def report(
     return result
 
 
-def layer_report(device: torch.device, dtypes: list[torch.dtype], budget: float) -> list[dict[str, Any]]:
+def layer_report(
+    device: torch.device, dtypes: list[torch.dtype], maps: list[tuple[int, ...]], budget: float
+) -> list[dict[str, Any]]:
     """Time the Vision-LSTM layer and a 3x3 convolution of the same feature map, without and with backward."""
     rows = []
     print("features   tokens     dtype   conv ms  layer ms  ratio  with backward  ratio")
-    for width, side in ((512, 32), (256, 64), (128, 128), (64, 128), (32, 128)):
+    for width, side in maps:
         for dtype in dtypes:
             with torch.random.fork_rng():
                 torch.manual_seed(0)
@@ -332,28 +337,39 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", nargs="+", default=None, choices=["float32", "bfloat16", "float16"])
-    parser.add_argument("--shape", nargs="+", default=None, metavar="B,S,NH,DH")
+    parser.add_argument(
+        "--shape", nargs="+", default=None, metavar="N,N", help="B,S,NH,DH; with --layers features,side"
+    )
     parser.add_argument("--threads", type=int, default=None, help="threads on a CPU")
     parser.add_argument("--seconds", type=float, default=0.2, help="time to spend on each measurement")
     parser.add_argument("--json", type=Path, default=None, help="file for the figures")
     parser.add_argument("--layers", action="store_true", help="the whole layer against a convolution instead")
     parser.add_argument("--gpu-suite", action="store_true", help="tests, memory checker and measurements")
+    parser.add_argument("--cpu-targets", action="store_true", help="the targets of a CPU, 1 and 2 threads")
+    parser.add_argument(
+        "--rehearse", action="store_true", help="the GPU suite on a CPU: every step, little of each"
+    )
     chosen = parser.parse_args(arguments)
     if chosen.gpu_suite:
         from xlstm_kernels.suite import gpu_suite
 
-        return gpu_suite(chosen.json)
+        return gpu_suite(chosen.json, rehearse=chosen.rehearse)
+    if chosen.cpu_targets:
+        from xlstm_kernels.suite import cpu_targets
+
+        return cpu_targets(chosen.json)
     if chosen.threads:
         torch.set_num_threads(chosen.threads)
     device = torch.device(chosen.device)
     names = chosen.dtype or (["bfloat16", "float32"] if device.type == "cuda" else ["float32"])
-    shapes: list[tuple[int, ...]] = [*GPU_SHAPES] if device.type == "cuda" else [*CPU_SHAPES]
+    usual = LAYERS if chosen.layers else GPU_SHAPES if device.type == "cuda" else CPU_SHAPES
+    shapes: list[tuple[int, ...]] = [*usual]
     if chosen.shape:
         shapes = [tuple(map(int, text.split(","))) for text in chosen.shape]
     dtypes = [getattr(torch, name) for name in names]
     result = report(device, dtypes, [] if chosen.layers else shapes, chosen.seconds)
     if chosen.layers:
-        result["rows"] = layer_report(device, dtypes, chosen.seconds)
+        result["rows"] = layer_report(device, dtypes, shapes, chosen.seconds)
     if chosen.json:
         chosen.json.write_text(json.dumps(result, indent=1))
     return 0

@@ -81,7 +81,8 @@ def _block_backward(
     _blockwise_backward(dk, block.a, w.k, w.heads, da, dw.k)
     _blockwise_backward(dv, m, w.v, w.heads, inner, dw.v)
     _convolve_backward(da, block.m, w, dm, dw)
-    down = _project_up_backward(inner, dz, x, w, dw)
+    d_both = torch.cat([inner[:, : x.shape[1]], dz[:, : x.shape[1]]], -1)
+    down = project_up_backward(d_both, x, w, dw)
     return down + dy[:, : x.shape[1]], Carry(d_state, dm[:, :TAIL].clone())
 
 
@@ -119,10 +120,17 @@ def _blockwise_backward(
 ) -> None:
     """Gradient of a block-diagonal projection, given as rows [R, L, D]; adds to ``dx`` and ``d_weight``."""
     count, size, _ = weight.shape
-    upstream = from_rows(d_rows, x.shape[0], heads).reshape(-1, count, size).transpose(0, 1)
-    tokens = x.reshape(-1, count * size).view(-1, count, size).transpose(0, 1)
-    d_weight.baddbmm_(tokens.mT, upstream)
+    upstream = from_rows(d_rows, x.shape[0], heads).reshape(-1, count * size)
+    blockwise_weight_gradient(upstream, x.reshape(-1, count * size), d_weight)
+    upstream = upstream.view(-1, count, size).transpose(0, 1)
     dx += torch.bmm(upstream, weight.mT).transpose(0, 1).reshape(dx.shape)
+
+
+def blockwise_weight_gradient(upstream: Tensor, x: Tensor, d_weight: Tensor) -> None:
+    """Add the gradient of block-diagonal weights [P, g (in), g (out)], from tokens [T, E] and upstream."""
+    count, size, _ = d_weight.shape
+    upstream, x = (part.view(-1, count, size).transpose(0, 1) for part in (upstream, x))
+    d_weight.baddbmm_(x.mT, upstream)
 
 
 def _convolve_backward(da: Tensor, m: Tensor, w: FoldedWeights, dm: Tensor, dw: FoldedWeights) -> None:
@@ -138,13 +146,13 @@ def _convolve_backward(da: Tensor, m: Tensor, w: FoldedWeights, dm: Tensor, dw: 
     dw.conv_bias.add_(d_before.sum((0, 1)))
 
 
-def _project_up_backward(dm: Tensor, dz: Tensor, x: Tensor, w: FoldedWeights, dw: FoldedWeights) -> Tensor:
-    """First projection and norm: gradient of the block's tokens; adds to ``dw``."""
-    count, width = x.shape[1:]
-    d_both = torch.cat([dm[:, :count], dz[:, :count]], -1)
+def project_up_backward(d_both: Tensor, x: Tensor, w: FoldedWeights, dw: FoldedWeights) -> Tensor:
+    """First projection and norm: gradient of tokens x [B, T, C] from that of m and z; adds to ``dw``."""
+    width = x.shape[-1]
     x = x.contiguous()
     normed, mean, rstd = torch.native_layer_norm(x, [width], w.norm, None, NORM_EPS)
-    dw.proj_up.addmm_(d_both.flatten(0, 1).mT, normed.flatten(0, 1).to(d_both.dtype))
+    product = d_both.flatten(0, 1).mT @ normed.flatten(0, 1).to(d_both.dtype)
+    dw.proj_up.add_(product)
     d_normed = F.linear(d_both.to(x.dtype), w.proj_up.mT)
     down, d_norm, _ = torch.ops.aten.native_layer_norm_backward(
         d_normed, x, [width], mean, rstd, w.norm, None, [True, True, False]

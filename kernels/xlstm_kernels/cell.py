@@ -9,6 +9,7 @@ from xlstm_kernels.backend import select
 from xlstm_kernels.chunkwise import mlstm_forward
 from xlstm_kernels.dense import mlstm_dense
 from xlstm_kernels.ops import mlstm_torch, mlstm_triton
+from xlstm_kernels.register import tracing
 
 
 def mlstm(
@@ -66,7 +67,7 @@ def mlstm(
     if name == "dense":
         return mlstm_dense(q, k, v, i, f, reverse)
     h: Tensor
-    if torch.jit.is_tracing():  # type: ignore[no-untyped-call]
+    if tracing():
         h = mlstm_forward(q, k, v, i, f, reverse)[0]  # a trace runs where our operations are not known
     elif name == "triton":
         h = mlstm_triton(q, k, v, i, f, reverse, precision)[0]

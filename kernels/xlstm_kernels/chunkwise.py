@@ -35,6 +35,7 @@ from xlstm_kernels.gates import (
     stabiliser_gradient,
     suffix_sum,
 )
+from xlstm_kernels.register import tracing
 
 
 class State(NamedTuple):
@@ -108,8 +109,9 @@ def prepare(
     chunk, width = q.shape[3], q.shape[4:].numel()
     gates = scan_gates(i, f, m_in, chunk)
     work, scale, product = q.dtype, width**-0.5, product or q.dtype
-    # Whether decays can be split depends on the values, which a trace must not.
-    factors = None if torch.jit.is_tracing() else split_decay(gates)  # type: ignore[no-untyped-call]
+    # Whether decays can be split depends on values: a trace must not look, a GPU would have to wait.
+    fixed = i.device.type != "cpu" or tracing()
+    factors = None if fixed else split_decay(gates)
     values = _rows(v, None, product)
     if factors is not None:
         target, source, reference = factors

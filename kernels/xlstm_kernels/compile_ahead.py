@@ -21,8 +21,9 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from xlstm_kernels import triton_backward, triton_forward
+from xlstm_kernels import triton_backward, triton_forward, triton_layer
 from xlstm_kernels.triton_launch import SCAN_BLOCK, plan
+from xlstm_kernels.triton_layer_launch import GATES, WARPS, layer_plan
 
 SPILL_BOUND = 1024
 """Bytes a thread may spill; 16-bit tokens stay far below, the widest heads in float32 come near."""
@@ -32,12 +33,14 @@ DTYPES = {torch.bfloat16: "bf16", torch.float32: "fp32"}
 FLOAT32 = {
     "m_ptr", "s_ptr", "delta_ptr", "i_ptr", "f_ptr", "state_ptr", "start_ptr", "level_ptr", "grad_ptr",
     "decay_ptr", "row_ptr", "column_ptr", "step_ptr", "shifted_ptr",
+    "conv_ptr", "bias_ptr", "wq_ptr", "wk_ptr", "wv_ptr", "ga_ptr", "gm_ptr", "gb_ptr", "outnorm_ptr",
+    "skip_ptr", "da_ptr", "dm_ptr", "dgates_ptr", "doutnorm_ptr", "dskip_ptr", "dconv_ptr", "dbias_ptr",
 }  # fmt: skip
 
 
 def kernels(module: ModuleType) -> dict[str, Any]:
     """Kernels of a module by name, without the functions they call."""
-    return {name: x for name, x in vars(module).items() if name.startswith("mlstm_")}
+    return {name: x for name, x in vars(module).items() if name.startswith(("mlstm_", "layer_"))}
 
 
 def compile_kernel(kernel: Any, shape: tuple[int, ...], dtype: torch.dtype, target: GPUTarget) -> Any:
@@ -45,10 +48,22 @@ def compile_kernel(kernel: Any, shape: tuple[int, ...], dtype: torch.dtype, targ
     name = kernel.fn.__name__
     p = plan(torch.empty(shape, dtype=dtype, device="meta"), "ieee", backward="_bwd_" in name)
     narrow = name.endswith("_qk")
+    layer = layer_plan(shape[2] * shape[3], shape[2])
     values = {
-        "DK": p.tile if narrow else p.wide, "DV": p.wide if narrow else p.tile, "REVERSE": False, "STARTS":
-        True, "WITH_DV": p.tiles == 1, "BLOCK": SCAN_BLOCK, **p.options,
-    }  # fmt: skip
+        "DK": p.tile if narrow else p.wide,
+        "DV": p.wide if narrow else p.tile,
+        "REVERSE": False,
+        "STARTS": True,
+        "WITH_DV": p.tiles == 1,
+        "BLOCK": SCAN_BLOCK,
+        "GATES": GATES,
+        "E": layer.features,
+        "D": layer.head,
+        "T": layer.head_span if name.endswith("_gate") else layer.span,
+        **p.options,
+    }
+    if name.startswith("layer_"):
+        values["HEADS"] = shape[2]
     signature, constants, attributes = {}, {}, {}
     for index, parameter in enumerate(inspect.signature(kernel.fn).parameters):
         if parameter in values:
@@ -62,10 +77,12 @@ def compile_kernel(kernel: Any, shape: tuple[int, ...], dtype: torch.dtype, targ
             attributes[(index,)] = [["tt.divisibility", 16]]
         else:
             signature[parameter] = "fp32" if parameter == "scale" else "i32"
-            if re.fullmatch(r"s[qkvg]_[bsh]|SIZE|WIDTH", parameter):
+            if re.fullmatch(r"s[qkvg]_[bsh]|SIZE|WIDTH|INNER|JOINED", parameter):
                 attributes[(index,)] = [["tt.divisibility", 16]]
     source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=attributes)
     options = {"num_warps": p.options["num_warps"], "num_stages": p.options["num_stages"]}
+    if name.startswith("layer_"):
+        options = {"num_warps": WARPS}
     return triton.compile(source, target=target, options=options)
 
 
@@ -110,14 +127,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("target", help="cuda:90, cuda:80 or hip:gfx942")
     parser.add_argument("--quick", action="store_true", help="one shape only")
+    parser.add_argument("--only", default="", metavar="PREFIX", help="kernels whose names begin so")
     chosen = parser.parse_args(arguments)
     backend, arch = chosen.target.split(":")
     target = GPUTarget(backend, int(arch) if backend == "cuda" else arch, 32 if backend == "cuda" else 64)
     over = 0
+    found = kernels(triton_forward) | kernels(triton_backward) | kernels(triton_layer)
     print(f"{'kernel':28} {'dtype':5} {'width':>5} {'registers':>9} {'spills':>6} {'shared':>7}")
     for shape in SHAPES[2:3] if chosen.quick else SHAPES:
         for dtype, label in list(DTYPES.items())[: 1 if chosen.quick else None]:
-            for name, kernel in (kernels(triton_forward) | kernels(triton_backward)).items():
+            for name, kernel in found.items():
+                if not name.startswith(chosen.only):
+                    continue
                 like = torch.empty(shape, dtype=dtype, device="meta")
                 if name.endswith("kernel_v") and plan(like, "ieee", backward=True).tiles == 1:
                     continue

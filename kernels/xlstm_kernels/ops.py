@@ -9,109 +9,87 @@ from torch import Tensor
 
 from xlstm_kernels import chunkwise
 from xlstm_kernels.blocks import work_dtype
+from xlstm_kernels.register import operation
+
+Gradients = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
+
+_INPUTS = "Tensor q, Tensor k, Tensor v, Tensor i, Tensor f"
+_GRADIENTS = "(Tensor, Tensor, Tensor, Tensor, Tensor)"
 
 
-@torch.library.custom_op("xlstm_kernels::mlstm_torch", mutates_args=())
-def mlstm_torch(
+def _fake_torch(
     q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, reverse: bool
 ) -> tuple[Tensor, Tensor]:
-    """Chunkwise cell in torch: h (B, S, NH, DH) and the signed normaliser (B, S, NH) for the gradient."""
-    return chunkwise.mlstm_forward(q, k, v, i, f, reverse)
-
-
-@mlstm_torch.register_fake
-def _(q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, reverse: bool) -> tuple[Tensor, Tensor]:
     return q.new_empty(q.shape), q.new_empty(i.shape, dtype=work_dtype(q))
 
 
-@torch.library.custom_op("xlstm_kernels::mlstm_torch_backward", mutates_args=())
-def mlstm_torch_backward(
-    dh: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    i: Tensor,
-    f: Tensor,
-    h: Tensor,
-    normaliser: Tensor,
-    reverse: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Gradient of `mlstm_torch`: dq, dk, dv, di, df."""
-    return chunkwise.mlstm_backward(dh, q, k, v, i, f, h, normaliser, reverse)
-
-
-@mlstm_torch_backward.register_fake
-def _(
-    dh: Tensor,
-    q: Tensor,
-    k: Tensor,
-    v: Tensor,
-    i: Tensor,
-    f: Tensor,
-    h: Tensor,
-    normaliser: Tensor,
-    reverse: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def _fake_gradients(dh: Tensor, q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, *_: Any) -> Gradients:
     return (
         q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape),
         i.new_empty(i.shape), f.new_empty(f.shape),
     )  # fmt: skip
 
 
-def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
+mlstm_torch_backward = operation(
+    "mlstm_torch_backward",
+    f"(Tensor dh, {_INPUTS}, Tensor h, Tensor normaliser, bool reverse) -> {_GRADIENTS}",
+    chunkwise.mlstm_backward,
+    _fake_gradients,
+)
+"""Gradient of `mlstm_torch`: dq, dk, dv, di, df."""
+
+
+def _save_torch(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
     *tensors, ctx.reverse = inputs
     ctx.save_for_backward(*tensors, *output)
     ctx.mark_non_differentiable(output[1])
     ctx.set_materialize_grads(False)
 
 
-def _backward(ctx: Any, dh: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
+def _backward_torch(ctx: Any, dh: Tensor | None, _: Tensor | None) -> tuple[Tensor | None, ...]:
     if dh is None:
         return (None,) * 6
     return (*mlstm_torch_backward(dh, *ctx.saved_tensors, ctx.reverse), None)
 
 
-mlstm_torch.register_autograd(_backward, setup_context=_save)
+mlstm_torch = operation(
+    "mlstm_torch",
+    f"({_INPUTS}, bool reverse) -> (Tensor, Tensor)",
+    chunkwise.mlstm_forward,
+    _fake_torch,
+    save=_save_torch,
+    backward=_backward_torch,
+)
+"""Chunkwise cell in torch: h (B, S, NH, DH) and the signed normaliser (B, S, NH) for the gradient."""
 
 
-@torch.library.custom_op("xlstm_kernels::mlstm_triton", mutates_args=())
-def mlstm_triton(
-    q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, reverse: bool, precision: str
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Cell in Triton: h (B, S, NH, DH), stabiliser and signed normaliser (B, S, NH) for the gradient."""
+def _run_triton(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
     from xlstm_kernels import triton_launch
 
-    return triton_launch.forward(q, k, v, i, f, reverse, precision)
+    return triton_launch.forward(*inputs)
 
 
-@mlstm_triton.register_fake
-def _(
+def _run_triton_backward(*inputs: Any) -> Gradients:
+    from xlstm_kernels import triton_launch
+
+    return triton_launch.backward(*inputs)
+
+
+def _fake_triton(
     q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, reverse: bool, precision: str
 ) -> tuple[Tensor, Tensor, Tensor]:
     m, normaliser = (q.new_empty(i.shape, dtype=torch.float32) for _ in range(2))
     return q.new_empty(q.shape), m, normaliser
 
 
-@torch.library.custom_op("xlstm_kernels::mlstm_triton_backward", mutates_args=())
-def mlstm_triton_backward(
-    dh: Tensor, q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor,
-    h: Tensor, m: Tensor, normaliser: Tensor, reverse: bool, precision: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    """Gradient of `mlstm_triton`: dq, dk, dv, di, df."""
-    from xlstm_kernels import triton_launch
-
-    return triton_launch.backward(dh, q, k, v, i, f, h, m, normaliser, reverse, precision)
-
-
-@mlstm_triton_backward.register_fake
-def _(
-    dh: Tensor, q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor,
-    h: Tensor, m: Tensor, normaliser: Tensor, reverse: bool, precision: str,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
-    return (
-        q.new_empty(q.shape), k.new_empty(k.shape), v.new_empty(v.shape),
-        i.new_empty(i.shape), f.new_empty(f.shape),
-    )  # fmt: skip
+mlstm_triton_backward = operation(
+    "mlstm_triton_backward",
+    f"(Tensor dh, {_INPUTS}, Tensor h, Tensor m, Tensor normaliser, bool reverse, str precision)"
+    f" -> {_GRADIENTS}",
+    _run_triton_backward,
+    _fake_gradients,
+)
+"""Gradient of `mlstm_triton`: dq, dk, dv, di, df."""
 
 
 def _save_triton(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor, Tensor]) -> None:
@@ -127,4 +105,12 @@ def _backward_triton(ctx: Any, dh: Tensor | None, *_: Tensor | None) -> tuple[Te
     return (*mlstm_triton_backward(dh, *ctx.saved_tensors, ctx.reverse, ctx.precision), None, None)
 
 
-mlstm_triton.register_autograd(_backward_triton, setup_context=_save_triton)
+mlstm_triton = operation(
+    "mlstm_triton",
+    f"({_INPUTS}, bool reverse, str precision) -> (Tensor, Tensor, Tensor)",
+    _run_triton,
+    _fake_triton,
+    save=_save_triton,
+    backward=_backward_triton,
+)
+"""Cell in Triton: h (B, S, NH, DH), stabiliser and signed normaliser (B, S, NH) for the gradient."""

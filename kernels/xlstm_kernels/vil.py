@@ -9,11 +9,14 @@ from xlstm_kernels.backend import select
 from xlstm_kernels.blocks import work_dtype
 from xlstm_kernels.folding import fold
 from xlstm_kernels.layer import vil_layer_plain
-from xlstm_kernels.layer_ops import vil_layer_op
+from xlstm_kernels.layer_ops import vil_layer_op, vil_layer_triton_op
+from xlstm_kernels.register import tracing
 from xlstm_kernels.weights import ViLWeights
 
 
-def vil_layer(x: Tensor, w: ViLWeights, *, reverse: bool = False, backend: str = "auto") -> Tensor:
+def vil_layer(
+    x: Tensor, w: ViLWeights, *, reverse: bool = False, backend: str = "auto", precision: str = "ieee"
+) -> Tensor:
     """Vision-LSTM layer with its residual, ``x + layer(norm(x))``.
 
     Parameters
@@ -27,6 +30,8 @@ def vil_layer(x: Tensor, w: ViLWeights, *, reverse: bool = False, backend: str =
         Scan from the last token to the first; the convolution looks the same way.
     backend
         One of `xlstm_kernels.backend.BACKENDS`.
+    precision
+        How Triton multiplies float32 in the cell: "ieee", "tf32x3" or "tf32".
 
     Returns
     -------
@@ -40,9 +45,14 @@ def vil_layer(x: Tensor, w: ViLWeights, *, reverse: bool = False, backend: str =
     """
     if x.ndim != 3 or x.shape[-1] != w.norm.shape[0]:
         raise ValueError(f"x has shape {tuple(x.shape)}, expected (B, S, C) with C = {w.norm.shape[0]}")
-    tracing = torch.jit.is_tracing()  # type: ignore[no-untyped-call]
-    if not tracing and select(backend, x, 2 * x.shape[-1] // w.heads).name == "torch":
-        keep = torch.is_grad_enabled() and any(part.requires_grad for part in (x, *w))
-        y: Tensor = vil_layer_op(x, list(fold(w, work_dtype(x), x.dtype)), reverse, keep)[0]
+    name = select(backend, x, 2 * x.shape[-1] // w.heads).name
+    y: Tensor
+    if name != "dense" and not tracing():
+        folded = list(fold(w, work_dtype(x), x.dtype))
+        if name == "triton":
+            y = vil_layer_triton_op(x.contiguous(), folded, reverse, precision)[0]
+        else:
+            keep = torch.is_grad_enabled() and any(part.requires_grad for part in (x, *w))
+            y = vil_layer_op(x, folded, reverse, keep)[0]
         return y
     return vil_layer_plain(x, w, reverse, backend=backend)

@@ -49,3 +49,14 @@ def test_import_leaves_triton_alone() -> None:
     code = "import sys, xlstm_kernels; print('triton' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_the_compiler_is_not_imported() -> None:
+    """It costs every process a second, and brings a second LLVM into one that shows a GL window."""
+    script = (
+        "import sys, torch; from xlstm_kernels import mlstm; q = torch.ones(1, 3, 1, 2, requires_grad=True);"
+        "i = torch.ones(1, 3, 1); mlstm(q, q, q, i, i).sum().backward();"
+        "print([name for name in ('torch._dynamo', 'triton') if name in sys.modules])"
+    )
+    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert found.stdout.strip() == "[]"

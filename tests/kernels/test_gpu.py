@@ -124,7 +124,7 @@ def test_two_million_tokens(relative: Relative) -> None:
         torch.randn(8, size, 8, 16, generator=g, device="cuda", dtype=torch.bfloat16) for _ in range(3)
     )
     i, f = (torch.randn(8, size, 8, generator=g, device="cuda") for _ in range(2))
-    h = mlstm(q, k, v, i, f)
+    h = mlstm(q, k, v, i, f, backend="triton")
     tail = slice(size - 400, None)
     near = mlstm(*(x[7:, tail, 7:].double() for x in (q, k, v, i, f)), backend="dense")
     assert relative(h[7:, -64:, 7:], near[:, -64:]) < 2e-2
@@ -148,12 +148,41 @@ def test_compiled_and_captured(draw: Callable[..., Case], relative: Relative) ->
     assert torch.equal(captured, h.detach())
 
 
-def test_layer(draw_layer: Callable[..., ViLWeights], relative: Relative) -> None:
-    for width, size in ((32, 3000), (128, 700), (50, 77)):
-        w = draw_layer(width)
-        x = torch.randn(2, size, width, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-        for reverse in (False, True):
-            truth = vil_layer_plain(x, w, reverse) - x
-            single = ViLWeights(*(part.float().cuda() for part in w))
-            found = vil_layer(x.float().cuda(), single, reverse=reverse).cpu() - x
-            assert relative(found, truth) <= 1e-5
+@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+@pytest.mark.parametrize(("width", "size"), [(32, 3000), (128, 700), (50, 77), (25, 1), (640, 210)])
+@pytest.mark.parametrize("kind", ["ieee", "bf16"])
+def test_layer(
+    draw_layer: Callable[..., ViLWeights], relative: Relative, width: int, size: int, kind: str, reverse: bool
+) -> None:
+    dtype, _, output, gradient = TOLERANCES[kind]
+    x, upstream = torch.randn(
+        2, 2, size, width, generator=torch.Generator().manual_seed(1), dtype=torch.float64
+    )
+    inputs = [part.cuda().requires_grad_() for part in (x, *draw_layer(width))]
+    y = vil_layer_plain(inputs[0], ViLWeights(*inputs[1:]), reverse, backend="dense")
+    truth = [y.detach(), *torch.autograd.grad(y, inputs, upstream.cuda())]
+    single = [part.detach().to(torch.float32).requires_grad_() for part in inputs]
+    for backend in ("triton", "torch"):
+        found = vil_layer(single[0].to(dtype), ViLWeights(*single[1:]), reverse=reverse, backend=backend)
+        gradients = torch.autograd.grad(found, single, upstream.cuda().to(dtype))
+        for name, one, other in zip(("y", "x", *ViLWeights._fields), (found, *gradients), truth, strict=True):
+            # small sums of many terms: five times what a cell alone may be off by
+            assert relative(one.detach(), other) <= 5 * (output if name == "y" else gradient), (backend, name)
+
+
+def test_layer_compiled_captured_and_repeatable(draw_layer: Callable[..., ViLWeights]) -> None:
+    w = ViLWeights(*(part.float().cuda() for part in draw_layer(64)))
+    x = torch.randn(1, 900, 64, device="cuda")
+    plain = vil_layer(x, w, backend="triton")
+    assert torch.equal(vil_layer(x, w, backend="triton"), plain)
+    compiled = torch.compile(vil_layer, fullgraph=True)(x, w, backend="triton")
+    torch.testing.assert_close(compiled, plain, rtol=1e-5, atol=1e-5)
+    for backend in ("triton", "torch"):
+        graph = torch.cuda.CUDAGraph()
+        with torch.no_grad():
+            expected = vil_layer(x, w, backend=backend)
+            torch.cuda.synchronize()
+            with torch.cuda.graph(graph):
+                captured = vil_layer(x, w, backend=backend)
+            graph.replay()
+        torch.testing.assert_close(captured, expected)

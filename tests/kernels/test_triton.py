@@ -7,10 +7,14 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+
+from xlstm_kernels import ViLWeights
+from xlstm_kernels.layer import vil_layer_plain
 
 pytest.importorskip("triton")
 
@@ -31,11 +35,11 @@ torch.save(out, sys.argv[2])
 """
 
 
-def interpret(cases: list[Case], folder: Path) -> list[list[Tensor]]:
+def interpret(cases: list[Any], folder: Path, script: str = SCRIPT) -> list[list[Tensor]]:
     """Run cases in a process of its own: the interpreter is switched on before kernels are defined."""
     torch.save(cases, folder / "cases.pt")
     environment = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", SCRIPT, str(folder / "cases.pt"), str(folder / "out.pt")]
+    command = [sys.executable, "-c", script, str(folder / "cases.pt"), str(folder / "out.pt")]
     subprocess.run(command, check=True, env=environment, timeout=280)
     found: list[list[Tensor]] = torch.load(folder / "out.pt", weights_only=True)
     return found
@@ -87,3 +91,39 @@ def test_kernels_compile_ahead_of_time(target: str, tmp_path: Path) -> None:
     environment |= {"TRITON_CACHE_DIR": str(tmp_path)}
     command = [sys.executable, "-m", "xlstm_kernels.compile_ahead", target, "--quick"]
     subprocess.run(command, check=True, env=environment, timeout=280)
+
+
+LAYER_SCRIPT = """
+import sys, torch
+from xlstm_kernels import ViLWeights, vil_layer
+cases = torch.load(sys.argv[1], weights_only=True)
+out = []
+for x, upstream, weights, reverse in cases:
+    inputs = [x.requires_grad_(), *(part.requires_grad_() for part in weights)]
+    y = vil_layer(inputs[0], ViLWeights(*inputs[1:]), reverse=reverse, backend="triton")
+    out.append([y.detach(), *torch.autograd.grad(y, inputs, upstream)])
+torch.save(out, sys.argv[2])
+"""
+
+
+def test_interpreted_layer_and_its_gradient(
+    draw_layer: Callable[..., ViLWeights], relative: Callable[[Tensor, Tensor], float], tmp_path: Path
+) -> None:
+    """Several spans of tokens and tiles of features, heads that are no power of two, two heads, one token."""
+    g = torch.Generator().manual_seed(0)
+    cases, truths, plains = [], [], []
+    for (batch, size, width), reverse in (((2, 37, 12), False), ((1, 34, 10), True), ((1, 1, 40), False)):
+        w = draw_layer(width)
+        x, upstream = torch.randn(2, batch, size, width, generator=g, dtype=torch.float64)
+        for results, dtype in ((truths, torch.float64), (plains, torch.float32)):
+            inputs = [part.to(dtype, copy=True).requires_grad_() for part in (x, *w)]
+            y = vil_layer_plain(inputs[0], ViLWeights(*inputs[1:]), reverse, backend="dense")
+            gradients = torch.autograd.grad(y, inputs, upstream.to(dtype))
+            results.append([(y - inputs[0]).detach(), *gradients])
+        cases.append([x.float(), upstream.float(), [part.float() for part in w], reverse])
+    every = interpret(cases, tmp_path, LAYER_SCRIPT)
+    for case, found, truth, plain in zip(cases, every, truths, plains, strict=True):
+        found[0] -= case[0]
+        for name, one, other, rough in zip(("y", "x", *ViLWeights._fields), found, truth, plain, strict=True):
+            # the gradients of the gates' biases are small sums of large terms: float32 is the measure
+            assert relative(one, other) <= max(3e-5, 3 * relative(rough, other)), name
