@@ -103,6 +103,7 @@ def test_what_the_format_cannot_say(tmp_path: Path, spec: ModelSpec, network: Ne
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.skipif(not CORE.exists(), reason="bioimageio.core is not installed in .venv/bioimageio")
 @pytest.mark.parametrize("model", ["tiny", "nuclei"])
 def test_bioimageio_core_agrees(tmp_path: Path, package: Path, model: str) -> None:
