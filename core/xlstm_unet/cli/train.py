@@ -88,6 +88,8 @@ def train(
     given = [option for option in (recipe, config) if option is not None]
     if len(given) > 1:
         raise typer.BadParameter("Give either --recipe or --config.")
+    if plan_only and (given or start is not None):
+        raise typer.BadParameter("--plan-only goes without --recipe, --config and --from: they need no plan.")
     if labels is not None and start is None:
         raise typer.BadParameter("--labels goes with --from; else the configuration names the labels.")
     if minutes is not None and steps is not None:

@@ -138,10 +138,29 @@ def test_a_second_run_in_the_folder_is_refused(
     assert "holds a training already" in done.stderr
 
 
+def test_a_plan_is_shown_kept_and_trained(invoke: Invoke, dataset: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    options = ("train", dataset, "--name", "planned", "--output", run)
+    done = invoke(*options, "--width", "4", "--memory", "0.1", "--network", "dense", "--plan-only")
+    assert done.exit_code == 0, done.stderr
+    assert "Task: instances" in done.stderr
+    assert "Network: dense, features 4, 8" in done.stderr
+    assert [path.name for path in run.iterdir()] == ["plan.json"]
+    fields = json.loads((run / "plan.json").read_text())
+    fields["model"]["patch_size"], fields["sampling"]["batch"] = [64, 64], 2
+    (run / "plan.json").write_text(json.dumps(fields))
+    done = invoke(*options, "--config", run / "plan.json", "--steps", "2", "--mixer", "none")
+    assert done.exit_code == 0, done.stderr
+    network = read_bundle(run / "planned").spec.network
+    assert (network.variant, network.mixer, network.features[0]) == ("dense", "none", 4)
+
+
 @pytest.mark.parametrize(
     ("options", "code", "message"),
     [
-        (["--name", "x"], 2, "--recipe or --config"),
+        (["--name", "x"], 1, "is not a folder"),
+        (["--name", "x", "--recipe", "nuclei", "--plan-only"], 2, "--plan-only goes without"),
+        (["--name", "x", "--network", "mamba"], 2, "mamba"),
         (["--name", "x", "--recipe", "nuclei", "--config", "c.toml"], 2, "--recipe or --config"),
         (["--name", "x", "--recipe", "nuclei", "--steps", "1", "--minutes", "1"], 2, "--minutes or --steps"),
         (["--name", "../x", "--recipe", "nuclei"], 1, "name is '../x'"),
