@@ -82,9 +82,8 @@ class Studio:
 
     def save(self, picture: np.ndarray, name: str) -> None:
         """Write a small PNG."""
-        image = Image.fromarray(np.ascontiguousarray(picture[..., :3])).quantize(
-            200, dither=Image.Dither.NONE
-        )
+        image = Image.fromarray(np.ascontiguousarray(picture[..., :3]))
+        image = image.quantize(255, method=Image.Quantize.MAXCOVERAGE, dither=Image.Dither.NONE)
         image.save(self.folder / f"napari-{name}.png", optimize=True)
 
     def sample(self, name: str) -> None:
@@ -153,8 +152,6 @@ def finetune(studio: Studio) -> None:
     viewer.layers["box"].visible = False
     studio.scroll_to(dock.finetune.discard)
     studio.shoot("after")
-    dock.finetune.shows[tuning.shown.BEFORE].click()
-    studio.shoot("before")
     dock.finetune.discard.click()
 
 

@@ -22,8 +22,8 @@ from napari_xlstm_unet.qt_tools import GO, STOP, choose, combo, fill, remark
 from napari_xlstm_unet.state import JobState, Phase
 
 _VERDICTS = {
-    "keep": ("Better. Keep it?", "#52b267"),
-    "warn": ("Better on your corrections, but it may have forgotten a little.", "#f0b429"),
+    "keep": ("The guard has no objection.", "#52b267"),
+    "warn": ("It may have forgotten a little of what it knew.", "#f0b429"),
     "refuse": ("It has forgotten too much of what it knew.", "#e0655c"),
     "too-few": ("Too few corrections to judge: look at the images.", "#f0b429"),
 }
