@@ -117,7 +117,7 @@ def _fine_tune(
     from xlstm_unet.learn.corrections_store import CorrectionStore
     from xlstm_unet.learn.finetune import finetune as run
     from xlstm_unet.zoo.bundle import read_bundle
-    from xlstm_unet.zoo.store import user_folder
+    from xlstm_unet.zoo.place import user_folder
     from xlstm_unet.zoo.versions import add_pending
 
     bundle = read_bundle(root.folder)
