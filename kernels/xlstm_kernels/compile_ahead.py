@@ -23,7 +23,7 @@ from triton.compiler import ASTSource
 
 from xlstm_kernels import triton_backward, triton_forward, triton_layer
 from xlstm_kernels.triton_launch import SCAN_BLOCK, plan
-from xlstm_kernels.triton_layer_launch import GATES, WARPS, layer_plan
+from xlstm_kernels.triton_layer_launch import WARPS, layer_plan
 
 SPILL_BOUND = 1024
 """Bytes a thread may spill; 16-bit tokens stay far below, the widest heads in float32 come near."""
@@ -56,7 +56,6 @@ def compile_kernel(kernel: Any, shape: tuple[int, ...], dtype: torch.dtype, targ
         "STARTS": True,
         "WITH_DV": p.tiles == 1,
         "BLOCK": SCAN_BLOCK,
-        "GATES": GATES,
         "E": layer.features,
         "D": layer.head,
         "T": layer.head_span if name.endswith("_gate") else layer.span,

@@ -58,7 +58,7 @@ def layer_fwd_kernel_front(
     both_ptr, conv_ptr, bias_ptr, wq_ptr, wk_ptr, wv_ptr, ga_ptr, gm_ptr, gb_ptr,
     a_ptr, q_ptr, k_ptr, v_ptr, i_ptr, f_ptr,
     SIZE, INNER, JOINED,
-    HEADS: tl.constexpr, T: tl.constexpr, E: tl.constexpr, GATES: tl.constexpr, REVERSE: tl.constexpr,
+    HEADS: tl.constexpr, T: tl.constexpr, E: tl.constexpr, REVERSE: tl.constexpr,
 ):  # fmt: skip
     """Convolution, SiLU, diagonal projections to q, k, v, and both gates, of a span of tokens."""
     b = tl.program_id(1).to(tl.int64)
@@ -66,19 +66,19 @@ def layer_fwd_kernel_front(
     t = tl.program_id(0) * T + tl.arange(0, T)
     m_ptr = both_ptr + b * SIZE * 2 * INNER
     rows = b * SIZE + places
-    gate = tl.arange(0, GATES)
-    gates = tl.zeros((T, GATES), dtype=tl.float32)
+    gate = tl.arange(0, 2 * HEADS)
+    gates = tl.zeros((T, 2 * HEADS), dtype=tl.float32)
     for start in range(0, INNER, E):
         columns = start + tl.arange(0, E)
         known = columns < INNER
         a = silu(convolve(m_ptr, t, SIZE, columns, conv_ptr, bias_ptr, INNER, REVERSE))
         m = load_before(m_ptr, t, 0, SIZE, columns, 2 * INNER, INNER, REVERSE)
-        weight = (gate[None, :] < 2 * HEADS) & known[:, None]
-        address = gate[None, :] * INNER + columns[:, None]
-        from_a = tl.load(ga_ptr + address, mask=weight, other=0.0)
-        from_m = tl.load(gm_ptr + address, mask=weight, other=0.0)
-        a = tl.where(known[None, :], a, 0.0)
-        gates += tl.dot(a, from_a, input_precision="ieee") + tl.dot(m, from_m, input_precision="ieee")
+        # Sums rather than a product of matrices: eight columns in float32 would fill the registers.
+        for n in tl.static_range(2 * HEADS):
+            from_a = tl.load(ga_ptr + n * INNER + columns, mask=known, other=0.0)
+            from_m = tl.load(gm_ptr + n * INNER + columns, mask=known, other=0.0)
+            total = tl.sum(a * from_a[None, :] + m * from_m[None, :], 1)
+            gates += tl.where(gate[None, :] == n, total[:, None], 0.0)
         q, k, v = tl.zeros((T, E), tl.float32), tl.zeros((T, E), tl.float32), tl.zeros((T, E), tl.float32)
         # The features of a diagonal block once more, one after the other: they are in cache.
         for n in tl.static_range(HEADS):
@@ -94,12 +94,10 @@ def layer_fwd_kernel_front(
         tl.store(q_ptr + out, q.to(a_ptr.dtype.element_ty), mask=mask)
         tl.store(k_ptr + out, k.to(a_ptr.dtype.element_ty), mask=mask)
         tl.store(v_ptr + out, v.to(a_ptr.dtype.element_ty), mask=mask)
-    gates += tl.load(gb_ptr + gate, mask=gate < 2 * HEADS, other=0.0)[None, :]
+    gates += tl.load(gb_ptr + gate)[None, :]
     head = rows[:, None] * HEADS + gate[None, :] % HEADS
     tl.store(i_ptr + head, gates, mask=exists[:, None] & (gate[None, :] < HEADS))
-    tl.store(
-        f_ptr + head, gates, mask=exists[:, None] & (gate[None, :] >= HEADS) & (gate[None, :] < 2 * HEADS)
-    )
+    tl.store(f_ptr + head, gates, mask=exists[:, None] & (gate[None, :] >= HEADS))
 
 
 @triton.jit
@@ -179,7 +177,7 @@ def layer_bwd_kernel_front(
     both_ptr, conv_ptr, bias_ptr, wq_ptr, wk_ptr, wv_ptr, ga_ptr, gm_ptr,
     dq_ptr, dk_ptr, dv_ptr, dgates_ptr, da_ptr, dm_ptr,
     SIZE, INNER, JOINED,
-    HEADS: tl.constexpr, T: tl.constexpr, E: tl.constexpr, GATES: tl.constexpr, REVERSE: tl.constexpr,
+    HEADS: tl.constexpr, T: tl.constexpr, E: tl.constexpr, REVERSE: tl.constexpr,
 ):  # fmt: skip
     """Gradient of m but for the convolution, and of what the convolution gives, which takes da's place."""
     b = tl.program_id(2).to(tl.int64)
@@ -189,18 +187,13 @@ def layer_bwd_kernel_front(
     known = columns < INNER
     mask = exists[:, None] & known[None, :]
     rows = b * SIZE + places
-    gate = tl.arange(0, GATES)
-    upstream = tl.load(
-        dgates_ptr + rows[:, None] * 2 * HEADS + gate[None, :],
-        mask=exists[:, None] & (gate[None, :] < 2 * HEADS),
-        other=0.0,
-    )
-    weight = (gate[:, None] < 2 * HEADS) & known[None, :]
-    address = gate[:, None] * INNER + columns[None, :]
     out = rows[:, None] * INNER + columns[None, :]
     d_a = tl.load(da_ptr + out, mask=mask, other=0.0)
-    d_a += tl.dot(upstream, tl.load(ga_ptr + address, mask=weight, other=0.0), input_precision="ieee")
-    d_m = tl.dot(upstream, tl.load(gm_ptr + address, mask=weight, other=0.0), input_precision="ieee")
+    d_m = tl.zeros((T, E), dtype=tl.float32)
+    for n in tl.static_range(2 * HEADS):
+        upstream = tl.load(dgates_ptr + rows * 2 * HEADS + n, mask=exists, other=0.0)[:, None]
+        d_a += upstream * tl.load(ga_ptr + n * INNER + columns, mask=known, other=0.0)[None, :]
+        d_m += upstream * tl.load(gm_ptr + n * INNER + columns, mask=known, other=0.0)[None, :]
     for n in tl.static_range(HEADS):
         target = columns // HEADS * HEADS + n
         place = rows[:, None] * INNER + target[None, :]

@@ -14,9 +14,6 @@ from xlstm_kernels.block_layer_backward import blockwise_weight_gradient, projec
 from xlstm_kernels.folding import FoldedWeights
 from xlstm_kernels.weights import NORM_EPS
 
-GATES = 16
-"""Columns of a product with the weights of the gates: twice the heads, filled up."""
-
 WARPS = 4
 
 Saved = tuple[Tensor, Tensor, Tensor, Tensor]
@@ -73,7 +70,7 @@ def _front(both: Tensor, w: FoldedWeights, reverse: bool) -> _Front:
     triton_layer.layer_fwd_kernel_front[triton.cdiv(size, p.span), batch](
         both, w.conv, w.conv_bias, w.q, w.k, w.v, w.gates_a, w.gates_m, w.gates_bias, a, q, k, v, i, f,
         size, inner, w.q.shape[1],
-        HEADS=heads, T=p.span, E=p.features, GATES=GATES, REVERSE=reverse, num_warps=WARPS,
+        HEADS=heads, T=p.span, E=p.features, REVERSE=reverse, num_warps=WARPS,
     )  # fmt: skip
     q, k, v = (part.view(batch, size, heads, -1) for part in (q, k, v))
     return _Front(a, q, k, v, i, f)
@@ -114,7 +111,7 @@ def backward(
     shape = {"T": p.span, "E": p.features, "REVERSE": reverse, "num_warps": WARPS}
     triton_layer.layer_bwd_kernel_front[grid](
         both, w.conv, w.conv_bias, w.q, w.k, w.v, w.gates_a, w.gates_m, dq, dk, dv, d_gates, da, dm,
-        size, inner, w.q.shape[1], HEADS=heads, GATES=GATES, **shape,
+        size, inner, w.q.shape[1], HEADS=heads, **shape,
     )  # fmt: skip
     d_conv = torch.empty(batch * grid[0], *w.conv.shape, dtype=torch.float32, device=x.device)
     d_bias = torch.empty(batch * grid[0], inner, dtype=torch.float32, device=x.device)

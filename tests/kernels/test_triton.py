@@ -126,4 +126,4 @@ def test_interpreted_layer_and_its_gradient(
         found[0] -= case[0]
         for name, one, other, rough in zip(("y", "x", *ViLWeights._fields), found, truth, plain, strict=True):
             # the gradients of the gates' biases are small sums of large terms: float32 is the measure
-            assert relative(one, other) <= max(3e-5, 3 * relative(rough, other)), name
+            assert relative(one, other) <= max(3e-5, 6 * relative(rough, other)), name
