@@ -245,6 +245,8 @@ class Segmenting:
         for node, what in ((self._request.volume, "volume"), (self._target, "segmentation")):
             if node is not None and node.GetScene() is None:
                 raise ImageError(f"The {what} was deleted while it was segmented.", "The result was dropped.")
+        if self._request.volume.GetImageData().GetDimensions()[::-1] != self._shape:
+            raise ImageError("The volume was changed meanwhile.", "The result was dropped: segment again.")
 
     def _write(self, reply: Reply) -> None:
         request = self._request

@@ -221,15 +221,37 @@ def read_labels(
     for label in labels:
         segment_id = find_segment(segmentation, label)
         if segment_id is not None and not _is_empty(segmentation, segment_id):
-            masks[label.value] = (
-                slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, segment_id, volume) > 0
-            )
+            masks[label.value] = segment_mask(segmentation, segment_id, volume)
     for value, mask in masks.items():
         found[mask] = value
     if base is not None:
         for value, mask in masks.items():
             found[mask & (base != value)] = value
     return found
+
+
+def segment_mask(segmentation: Any, segment_id: str, volume: Any) -> Labels:
+    """Return where a segment is on a volume's grid, parent transforms applied; bool, in the order K, J, I."""
+    scene = segmentation.GetScene()
+    ids = vtk.vtkStringArray()
+    ids.InsertNextValue(segment_id)
+    node = slicer.vtkMRMLLabelMapVolumeNode()
+    node.SetHideFromEditors(True)
+    node = scene.AddNode(node)
+    logic = slicer.vtkSlicerSegmentationsModuleLogic
+    try:
+        if not logic.ExportSegmentsToLabelmapNode(segmentation, ids, node, volume):
+            raise ImageError(
+                f"Segment '{segment_id}' of '{segmentation.GetName()}' cannot be read on the grid of "
+                f"'{volume.GetName()}'.",
+                "Check the transforms of both.",
+            )
+        return np.array(slicer.util.arrayFromVolume(node)) > 0
+    finally:
+        display = node.GetDisplayNode()
+        scene.RemoveNode(node)
+        if display is not None:
+            scene.RemoveNode(display)
 
 
 def oriented_image(array: Labels, ijk_to_world: np.ndarray[Any, Any]) -> Any:

@@ -105,7 +105,7 @@ def shoot(page, name: str) -> None:
 
 def stroke(page, tool: str, start: tuple[int, int], end: tuple[int, int]) -> None:
     """Draw with a tool in the large slice view."""
-    page.locator(f"button:has(.mdi-{tool}):visible").last.click()
+    page.locator(f"button:has(.mdi-{tool}):visible").first.click()
     page.wait_for_timeout(1500)
     page.mouse.move(*start)
     page.mouse.down()
