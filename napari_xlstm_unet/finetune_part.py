@@ -82,6 +82,8 @@ class FinetunePart:
         self._versions = versions
         self._session: _Session | None = None
         self._compared: Result | None = None
+        self._decided: set[str] = set()
+        """Versions that were kept or discarded, which a list on its way may still name."""
         self._comparison = Comparison(viewer)
         self.state.events.shown.connect(self._show)
         versions.state.events.waiting.connect(self._resume)
@@ -277,12 +279,15 @@ class FinetunePart:
         state.can_compare = False
         self._comparison.end()
         self._compared = None
+        if state.pending is not None:
+            self._decided.add(state.pending.id)
         state.pending = None
         state.status = status
         state.phase = Training.IDLE
 
     def _resume(self, waiting: tuple[Version, ...]) -> None:
         """Offer a version that an earlier session left undecided."""
+        waiting = tuple(version for version in waiting if version.id not in self._decided)
         if waiting and self.state.phase is Training.IDLE and self.state.pending is None:
             self.state.pending = waiting[-1]
             self.state.status = "From an earlier session:"

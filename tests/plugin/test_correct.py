@@ -245,6 +245,19 @@ def test_what_is_forgotten_stays_forgotten(bench: Bench, cells: np.ndarray) -> N
     assert "added" not in dict(state.counts.kinds)
 
 
+def test_closing_saves_what_was_not_saved_yet(
+    bench: Bench, cells: np.ndarray, client: SharedClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(correct_part, "SAVE_SECONDS", 600.0)
+    bench.viewer.add_image(cells[:96, :96], name="cells")
+    labels = _result(bench)
+    _settled(bench)
+    _paint(labels, int(labels.data.max()) + 1, (40, 52), (40, 60))
+    bench.loop.until(lambda: bench.controller.correct.state.unsaved)
+    bench.controller.close()
+    bench.loop.until(lambda: client.request("list_corrections").result(60).values["corrections"])
+
+
 @pytest.mark.slow
 def test_a_killed_napari_loses_nothing(bench: Bench, cells: np.ndarray, home: Path) -> None:
     script = [sys.executable, str(HERE / "crash_process.py")]
