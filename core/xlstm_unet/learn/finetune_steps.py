@@ -141,7 +141,8 @@ class Learner:
         known = crops.targets.supervised
         if not untouched or known is None:
             return divergence.mean()
-        return (divergence * ~known).sum() / (~known).sum().clamp(min=1)
+        free = known == 0
+        return (divergence * free).sum() / free.sum().clamp(min=1)
 
     def state(self) -> dict[str, Any]:
         """Return a copy of everything that the next step depends on."""

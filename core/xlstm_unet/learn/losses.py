@@ -28,7 +28,8 @@ class Targets:
     distance
         (B, *spatial), float32, normalised distance; None for classes.
     supervised
-        (B, *spatial), bool: pixels whose class is known; None means all. Others carry no loss.
+        (B, *spatial), bool: pixels whose class is known; None means all. Others carry no loss. Or float:
+        weights.
     distance_supervised
         The same for the distance; ``supervised`` where None.
     """

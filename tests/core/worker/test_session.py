@@ -62,7 +62,7 @@ def test_hello_tells_versions_devices_and_models(real):
     assert models["tiny"]["labels"][0]["name"] == "nucleus"
     assert models["tiny"]["problem"] == ""
     assert "model.json" in models["damaged"]["problem"]
-    assert {"hello", "shutdown", "segment", "decode", "finetune", "search_models"} <= set(real.hello["methods"])
+    assert {"hello", "segment", "decode", "finetune", "search_models"} <= set(real.hello["methods"])
     assert real.request("list_models").result(10).values["models"] == hello["models"]
 
 
