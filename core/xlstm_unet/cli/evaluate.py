@@ -136,7 +136,8 @@ def _score_images(method: _Method, images: Path, labels: Path, show: OnProgress)
     pairs = pair_images(images, labels)
     for done, pair in enumerate(pairs):
         show(Progress(pair.name, done, len(pairs)))
-        rows.append(method.score(pair.name, read_image(pair.source), read_labels(pair.truth)))
+        image = read_image(pair.source)
+        rows.append(method.score(pair.name, image, read_labels(pair.truth, like=image)))
     return rows
 
 
@@ -167,7 +168,8 @@ def _score_files(predictions: Path, labels: Path, task: TaskChoice, show: OnProg
     rows = []
     for done, pair in enumerate(pairs):
         show(Progress(pair.name, done, len(pairs)))
-        found, truth, grid = read_labels(pair.source), read_labels(pair.truth), read_image(pair.truth)
+        grid = read_image(pair.truth)
+        found, truth = read_labels(pair.source, like=grid), read_labels(pair.truth)
         rows.append(score(pair.name, found, truth, grid, task=task.value, labels=classes))
     return rows
 

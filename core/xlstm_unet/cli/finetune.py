@@ -10,7 +10,7 @@ import typer
 
 from xlstm_unet.cli.console import interruptible, print_json, progress_bar, reporting, warn
 from xlstm_unet.cli.options import DeviceOption, DiameterOption, JsonOption, ModelOption
-from xlstm_unet.errors import CorrectionsError, DatasetError, GuardError
+from xlstm_unet.errors import CorrectionsError, GuardError
 from xlstm_unet.progress import Cancel, OnProgress, Progress
 
 if TYPE_CHECKING:
@@ -87,15 +87,11 @@ def _read(
     found = []
     for done, pair in enumerate(pairs):
         show(Progress(f"reading {pair.name}", done, len(pairs)))
-        image, labels = read_image(pair.source), np.asarray(read_labels(pair.truth))
+        image = read_image(pair.source)
+        labels = np.asarray(read_labels(pair.truth, like=image))
         prediction = np.zeros_like(labels)
         if pair.name in predictions:
-            prediction = np.asarray(read_labels(predictions[pair.name]))
-            if prediction.shape != labels.shape:
-                raise DatasetError(
-                    f"{pair.name}: predicted labels are {prediction.shape}, corrected ones {labels.shape}.",
-                    "Both must lie on the image's grid.",
-                )
+            prediction = np.asarray(read_labels(predictions[pair.name], like=image))
         seen = np.ones(labels.shape, bool) if ignore_label is None else labels != ignore_label
         labels = np.where(seen, labels, prediction)
         accepted = seen if predicted is None else None

@@ -65,7 +65,7 @@ def keep_objects(
     stay = (2 * gone <= area) & (fresh_values != 0)
     first = int(edited.max(initial=0)) + 1 if first is None else first
     numbers = np.where(stay, fresh_values.astype(np.int64) + (first - 1), 0).astype(np.int32)
-    result = numbers[other]
+    result: NDArray[np.int32] = numbers[other]
     result[(states == ACCEPTED) & (edited == 0)] = 0
     result[mine] = edited[mine]
     return result

@@ -110,8 +110,8 @@ def test_labels_of_another_size(invoke: Invoke, cells: Path, folders: dict[str, 
     Image.new("L", (50, 50)).save(folders["predicted"] / "corner_labels.png")
     done = invoke("finetune", "--model", cells, *_options(folders), "--predicted", folders["predicted"])
     assert done.exit_code == 1
-    assert "(50, 50)" in done.stderr
-    assert "(96, 96)" in done.stderr
+    assert "50 x 50" in done.stderr
+    assert "96 x 96" in done.stderr
 
 
 def test_budget_and_steps_exclude_each_other(invoke: Invoke, cells: Path, folders: dict[str, Path]) -> None:
