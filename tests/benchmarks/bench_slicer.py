@@ -108,9 +108,7 @@ def main() -> None:
         from test_worker_faults import kill_front_after
 
         moments = random.Random(0)
-        alive = [
-            kill_front_after(moments.uniform(0, 12), home, arguments.model) for _ in range(arguments.kills)
-        ]
+        alive = [kill_front_after(moments.uniform(0, 12), home, "nuclei") for _ in range(arguments.kills)]
         results["worker_outlived_its_front_s"] = {"max": max(alive), "all": alive}
     print(json.dumps(results, indent=1, default=lambda value: round(value, 4)))
 
