@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 import slicer
@@ -257,13 +255,3 @@ def test_a_worker_that_cannot_start_is_told(scene, make_client, wait_for):
     assert front.state.phase is Phase.BROKEN
     assert isinstance(front.told[0], WorkerStartError)
     assert "Set-up" in front.state.status
-
-
-def test_nothing_waits_for_the_worker(scene, front):
-    """Every call returns at once, whatever the worker does."""
-    volume = add_volume(np.random.default_rng(0).normal(size=(64, 128, 128)).astype(np.float32))
-    front.controller.segment(Request(volume, front.model()))
-    while front.controller.background.expecting:
-        front.controller.background.drain()
-        time.sleep(0.01)
-    assert front.state.phase is Phase.READY

@@ -112,14 +112,8 @@ def test_work_that_does_not_listen_is_cancelled_all_the_same(practice):
     assert ask(practice, "echo_text", text="again").values["text"] == "again"
 
 
-@pytest.mark.parametrize(
-    "stage",
-    [
-        pytest.param("starting", marks=pytest.mark.slow),
-        pytest.param("sending", marks=pytest.mark.slow),
-        "working",
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("stage", ["starting", "sending", "working"])
 def test_the_worker_may_be_killed_at_every_stage(scene, make_client, wait_for, stage):
     client = make_client()
     front = Front(client, wait_for)
