@@ -27,11 +27,15 @@ MAX_BYTES = 1_000_000
 PARTS = {"train": 0.6, "check": 0.35}
 """Parts, and the share of `MAX_BYTES` that each may fill."""
 INTENSITY_RANGE = (-0.5, 2.0)
-"""Normalised intensities that the 256 stored levels span."""
+"""Normalised intensities that the 256 stored levels span, for schemes that scale images to about 0 to 1."""
 
 _VERSION = 1
 _MAX_PATCHES = 512
 _MISSES = 8
+_MAX_PIXELS = 2**16
+"""Pixels of a patch: several must fit into a pack."""
+_SCALED = ("percentile", "rescale01", "rgb01")
+_LARGEST_INTENSITY = 1e30
 _MAX_UNPACKED = 64 << 20
 
 
@@ -47,16 +51,19 @@ class ReplayPatch:
         uint16 (*spatial), 0 is background.
     id, modality
         Sample it was cut from.
+    range
+        Normalised intensities that 0 and 255 of ``image`` stand for.
     """
 
     image: NDArray[np.uint8]
     labels: NDArray[np.uint16]
     id: str
     modality: str
+    range: tuple[float, float] = INTENSITY_RANGE
 
     def intensities(self, channels: int) -> NDArray[np.float32]:
         """Return the normalised image, (channels, *spatial) float32."""
-        low, high = INTENSITY_RANGE
+        low, high = self.range
         image = low + self.image.astype(np.float32) * ((high - low) / 255)
         return np.repeat(image, channels, axis=0) if len(image) == 1 else image
 
@@ -131,7 +138,7 @@ class ReplayPack:
         meta: dict[str, Any] = {"version": _VERSION, "licence": self.licence}
         for part in PARTS:
             patches: tuple[ReplayPatch, ...] = getattr(self, part)
-            meta[part] = [{"id": patch.id, "modality": patch.modality} for patch in patches]
+            meta[part] = [{"id": p.id, "modality": p.modality, "range": p.range} for p in patches]
             for number, patch in enumerate(patches):
                 arrays[f"{part}_{number:03d}_image"] = patch.image
                 arrays[f"{part}_{number:03d}_labels"] = patch.labels
@@ -149,7 +156,7 @@ def make_replay(
     train, check
         Samples of the training and of the validation split.
     spec
-        Model; patches have at most 3/4 of its patch size.
+        Model; patches have at most 3/4 of its patch size, and 65,536 pixels.
     licence
         Licence of the data.
     """
@@ -159,7 +166,8 @@ def make_replay(
         patches: list[ReplayPatch] = []
         misses = 0
         for sample in _in_turn(samples):
-            patch = _cut(sample, spec)
+            if (patch := _cut(sample, spec)) is None:
+                continue
             cost = len(_compressed({"image": patch.image, "labels": patch.labels}))
             if cost <= budget:
                 patches.append(patch)
@@ -176,24 +184,35 @@ def _in_turn(samples: Sequence[Sample]) -> list[Sample]:
     """Samples of all modalities in turn; within each spread over its list rather than in order."""
     lists = []
     for modality in sorted({sample.modality for sample in samples}):
-        own = [sample for sample in samples if sample.modality == modality and sample.labels.any()]
+        own = [sample for sample in samples if sample.modality == modality and (sample.labels > 0).any()]
         order = np.random.default_rng(0).permutation(len(own))
         lists.append([own[index] for index in order])
     return [sample for row in zip_longest(*lists) for sample in row if sample is not None]
 
 
-def _cut(sample: Sample, spec: ModelSpec) -> ReplayPatch:
-    """Cut the window that holds most labelled pixels among a coarse grid of windows."""
+def _cut(sample: Sample, spec: ModelSpec) -> ReplayPatch | None:
+    """Cut the window that holds most labelled pixels among a coarse grid of windows.
+
+    None where each of them has pixels without truth, or none with a label.
+    """
     shape = sample.labels.shape
     size = [min(n, -(-3 * patch // 4)) for n, patch in zip(shape, spec.patch_size, strict=True)]
+    if math.prod(size) > _MAX_PIXELS:
+        factor = (_MAX_PIXELS / math.prod(size)) ** (1 / len(size))
+        size = [max(1, int(n * factor)) for n in size]
     starts = [sorted({0, (n - s) // 2, n - s}) for n, s in zip(shape, size, strict=True)]
     windows = [
         tuple(slice(start, start + s) for start, s in zip(corner, size, strict=True))
         for corner in np.stack(np.meshgrid(*starts, indexing="ij"), axis=-1).reshape(-1, len(size)).tolist()
     ]
-    window = max(windows, key=lambda place: int(np.count_nonzero(sample.labels[place])))
-    low, high = INTENSITY_RANGE
+    windows = [window for window in windows if (sample.labels[window] >= 0).all()]
+    window = max(windows, key=lambda place: int(np.count_nonzero(sample.labels[place])), default=None)
+    if window is None or not sample.labels[window].any():
+        return None
     image = network_input(sample, spec)[(slice(None), *window)]
+    low, high = INTENSITY_RANGE
+    if any(entry.scheme not in _SCALED for entry in spec.normalisation):
+        low, high = float(image.min()), max(float(image.max()), float(image.min()) + 1e-3)
     if (image[1:] == image[0]).all():
         image = image[:1]
     levels = np.clip((image - low) * (255 / (high - low)), 0, 255).round().astype(np.uint8)
@@ -201,7 +220,7 @@ def _cut(sample: Sample, spec: ModelSpec) -> ReplayPatch:
     if spec.task == "instances":
         compact = np.unique(np.append(0, sample.labels[window]), return_inverse=True)[1]
         labels = compact[1:].reshape(labels.shape).astype(np.uint16)
-    return ReplayPatch(levels, labels, sample.id, sample.modality)
+    return ReplayPatch(levels, labels, sample.id, sample.modality, (low, high))
 
 
 def _compressed(arrays: dict[str, NDArray[Any]]) -> bytes:
@@ -234,7 +253,7 @@ def parse_npy(data: bytes, name: str) -> NDArray[Any]:
     return np.frombuffer(content, dtype).reshape(shape)
 
 
-def _patches(arrays: dict[str, NDArray[Any]], rows: list[dict[str, str]], part: str) -> list[ReplayPatch]:
+def _patches(arrays: dict[str, NDArray[Any]], rows: list[dict[str, Any]], part: str) -> list[ReplayPatch]:
     patches = []
     for number, row in enumerate(rows):
         image, labels = (arrays.pop(f"{part}_{number:03d}_{name}") for name in ("image", "labels"))
@@ -242,5 +261,9 @@ def _patches(arrays: dict[str, NDArray[Any]], rows: list[dict[str, str]], part: 
             raise BundleError(f"Replay patch {part} {number} holds {image.dtype} and {labels.dtype} arrays.")
         if image.shape[1:] != labels.shape or not image.size:
             raise BundleError(f"Replay patch {part} {number}: image {image.shape}, labels {labels.shape}.")
-        patches.append(ReplayPatch(image, labels, str(row["id"]), str(row["modality"])))
+        span = row.get("range", INTENSITY_RANGE) if isinstance(row, dict) else INTENSITY_RANGE
+        low, high = (float(end) for end in span)
+        if not -_LARGEST_INTENSITY < low < high < _LARGEST_INTENSITY:
+            raise BundleError(f"Replay patch {part} {number} spans intensities from {low} to {high}.")
+        patches.append(ReplayPatch(image, labels, str(row["id"]), str(row["modality"]), (low, high)))
     return patches

@@ -215,7 +215,7 @@ class _Run:
             if self.team.size == 1:
                 self._save()
             raise
-        if self.best is None or self.best["step"] != self.step:
+        if self.best is None or self.step % self.config.validation.interval:
             self._validate()
         self._save()
         self.team.wait()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import zipfile
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -136,3 +138,24 @@ def test_every_flipped_byte_is_refused_or_harmless(tmp_path: Path) -> None:
         else:
             assert np.array_equal(pack.train[0].image, IMAGE)
     assert refused > len(whole) / 2
+
+
+def test_volumes_keep_their_intensities(
+    volumes: Dataset, tiny_volume_fields: dict[str, Any], tmp_path: Path
+) -> None:
+    """Z-scores are kept as they are, and a pack has room for several patches of a model of large ones."""
+    tiny_volume_fields["model"]["patch_size"] = [160, 160, 160]
+    spec = TrainConfig.model_validate(tiny_volume_fields).model
+    train, check = volumes.samples
+    make_replay([train], [check], spec).save(tmp_path / "replay.npz")
+    pack = ReplayPack.load(tmp_path / "replay.npz")
+    patch = pack.train[0]
+    assert patch.labels.ndim == 3
+    assert patch.labels.size <= 2**16
+    image = network_input(train, spec)
+    low, high = patch.range
+    assert low < -1
+    assert image.min() - 1e-3 <= low < high <= image.max() + 1e-3
+    assert patch.intensities(1).max() == pytest.approx(high, abs=1e-3)
+    unknown = replace(train, labels=np.where(train.labels == 2, -1, train.labels))
+    assert all(patch.labels.max() == 1 for patch in make_replay([unknown], [check], spec).train)
