@@ -50,7 +50,11 @@ def evaluate_finetune(
         from xlstm_unet.study.report import jsonable
 
         protocol = Protocol.read(config).adapted(
-            model=model, users=users, arms=None if arms is None else arms.split(","), steps=steps, budget=budget
+            model=model,
+            users=users,
+            arms=None if arms is None else arms.split(","),
+            steps=steps,
+            budget=budget,
         )
         if split is not None:
             protocol = protocol.scored_on(split.value)
