@@ -1,5 +1,6 @@
-"""Times the napari plugin in a real window: opening, click to labels, longest block of the window, also while it
-fine-tunes and the user goes on painting; and how soon a fine-tuning is cancelled.
+"""Times the napari plugin in a real window: opening, click to labels, longest block of the window.
+
+With --finetune also while it fine-tunes and the user goes on painting, and how soon that is cancelled.
 
 xvfb-run -a -s "-screen 0 1400x900x24" python tests/benchmarks/bench_napari.py --model nuclei
 """

@@ -47,9 +47,9 @@ def test_prediction_stands_right_of_truth(tmp_path: Path) -> None:
     write_sheet(tmp_path / "sheet.png", [row])
     with Pillow.open(tmp_path / "sheet.png") as picture:
         sheet = np.asarray(picture.convert("RGB")).astype(int)
-    assert sheet.shape[1] == 2 * 60 + 4
-    coloured = np.ptp(sheet[-40:], axis=2) > 30
-    assert coloured[:, :60].sum() > 3 * coloured[:, 64:].sum() > 0
+    assert sheet.shape[1] == 8 * (2 * 60 + 4), "a small picture is enlarged by a whole factor"
+    coloured = np.ptp(sheet[-320:], axis=2) > 30
+    assert coloured[:, :480].sum() > 3 * coloured[:, 512:].sum() > 0
 
 
 def test_few_images_are_shown_once(tmp_path: Path) -> None:

@@ -19,8 +19,8 @@ from xlstm_unet.study.robustness import measure_robustness
 @pytest.fixture(scope="module")
 def trained(tiny: TrainConfig, data_set: Dataset, tmp_path_factory: pytest.TempPathFactory):
     """A network that has seen two images: enough to find something."""
-    optimiser = tiny.optimiser.model_copy(update={"steps": 40, "learning_rate": 5e-3, "average": 0.8})
-    validation = tiny.validation.model_copy(update={"interval": 40})
+    optimiser = tiny.optimiser.model_copy(update={"steps": 80, "learning_rate": 5e-3, "average": 0.8})
+    validation = tiny.validation.model_copy(update={"interval": 80})
     config = tiny.model_copy(update={"optimiser": optimiser, "validation": validation})
     result = train(config, data_set, tmp_path_factory.mktemp("run"), device="cpu")
     return result.spec, result.network
