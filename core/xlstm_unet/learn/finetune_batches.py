@@ -129,12 +129,32 @@ def crop_size(spec: ModelSpec, options: FineTuneOptions) -> tuple[int, ...]:
     return tuple(max(s, round(n / s) * s) for n, s in zip(wanted, stride, strict=True))
 
 
+def _geometry(spec: ModelSpec) -> Geometry:
+    """Turn pictures as one likes; volumes only slightly and mirror them only along the model's axes.
+
+    Front and back of a body are not the same, and a label such as "anterior" says which is which.
+    """
+    if spec.dimension == 2 and spec.mirror_axes is None:
+        return Geometry(probability=0.6, scale=(0.75, 1.33), elastic_probability=0.15, elastic_pixels=4.0)
+    axes = range(spec.dimension)
+    mirrored = axes if spec.mirror_axes is None else spec.mirror_axes
+    return Geometry(
+        probability=0.6,
+        scale=(0.85, 1.18),
+        rotation_degrees=12.0,
+        tilt_degrees=8.0 if spec.dimension == 3 else 0.0,
+        flips=tuple(axis in mirrored for axis in axes),
+        elastic_probability=0.15,
+        elastic_pixels=1.5,
+    )
+
+
 def _config(spec: ModelSpec) -> TrainConfig:
     """Augmentation of fine-tuning: as in training, but nearer to the image as it is."""
     return TrainConfig(
         model=spec,
         sampling=Sampling(foreground=1.0, empty=0.0),
-        geometry=Geometry(probability=0.6, scale=(0.75, 1.33), elastic_probability=0.15, elastic_pixels=4.0),
+        geometry=_geometry(spec),
         intensity=Intensity(
             invert=0.0,
             gray=0.05,

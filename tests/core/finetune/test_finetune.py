@@ -13,6 +13,7 @@ from xlstm_unet.images import Image
 from xlstm_unet.learn.corrections import Corrections
 from xlstm_unet.learn.corrections_prepare import pieces_of
 from xlstm_unet.learn.finetune import finetune
+from xlstm_unet.learn.finetune_batches import BatchMaker
 from xlstm_unet.learn.finetune_judge import held_masks, hold_out
 from xlstm_unet.learn.finetune_options import FineTuneOptions
 from xlstm_unet.nets import build_network
@@ -195,7 +196,9 @@ def test_only_some_parameters_learn(spec, network, corrections, trained):
         assert ".norm" in name or (name.startswith("decoder.") and trained == "decoder")
 
 
-def test_classes_in_volumes(data):
+@pytest.fixture
+def hippocampus(data) -> tuple[Image, np.ndarray, ModelSpec]:
+    """A real volume, its labels, and a tiny model of them that may be mirrored left to right."""
     from xlstm_unet.images import read_image, read_labels
 
     image = read_image(next((data / "hippocampus" / "images").iterdir()))
@@ -211,6 +214,7 @@ def test_classes_in_volumes(data):
             "spacing": [1.0, 1.0, 1.0],
             "spacing_unit": "mm",
             "orientation": "SAR",
+            "mirror_axes": [2],
             "network": {
                 "variant": "bot",
                 "features": [4, 8],
@@ -221,6 +225,28 @@ def test_classes_in_volumes(data):
             },
         }
     )
+    return image, truth, spec
+
+
+def test_front_and_back_of_a_volume_stay_where_they_are(hippocampus):
+    image, truth, spec = hippocampus
+    one = Corrections(image, np.zeros_like(truth), truth, np.ones(truth.shape, bool))
+    pieces, _ = pieces_of([one], spec)
+    options = FineTuneOptions(batch=4)
+    known = [piece.supervision(spec) for piece in pieces]
+    maker = BatchMaker(pieces, known, [], spec, options, (24, 40, 24), torch.device("cpu"))
+    seen = 0
+    for _ in range(8):
+        for classes in maker.draw().corrections.targets.classes:
+            front, back = (torch.nonzero(classes == value)[:, 1].float() for value in (1, 2))
+            if min(len(front), len(back)) > 200:
+                seen += 1
+                assert front.median() > back.median(), "axis 1 runs from posterior to anterior"
+    assert seen > 10
+
+
+def test_classes_in_volumes(hippocampus):
+    image, truth, spec = hippocampus
     network = build_network(spec, generator=torch.Generator().manual_seed(0)).eval()
     accepted = np.zeros(truth.shape, bool)
     accepted[truth.shape[0] // 2] = True
