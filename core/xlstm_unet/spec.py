@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 FORMAT_VERSION: Final = 2
 """Version of ``model.json``; a reader accepts its own version and older ones."""
 
-_SINCE_2 = ("regions", "pipeline", "orientation", "transpose", "mirror_axes", "folds")
+_SINCE_2 = ("regions", "pipeline", "orientation", "transpose", "mirror_axes", "mirror", "folds")
 """Fields that version 1 did not have; a version 1 file with one of them is no version 1 file."""
 
 Positive = Annotated[int, Field(ge=1)]
@@ -161,6 +161,8 @@ class ModelSpec(_Model):
     """Typical object diameter in pixels at the model's scale (instances only)."""
     mirror_axes: tuple[int, ...] | None = None
     """Axes of the network along which mirrored copies may be averaged; None for all."""
+    mirror: bool = False
+    """Whether they are averaged where nobody says otherwise: worth its time for small images."""
     decoding: Decoding = Decoding()
     field_of_view: FieldOfView | None = None
 

@@ -63,7 +63,7 @@ def evaluate(
     ] = TaskChoice.instances,
     diameter: DiameterOption = None,
     tile: TileOption = None,
-    mirror: MirrorOption = False,
+    mirror: MirrorOption = None,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:
@@ -107,11 +107,16 @@ class _Method:
 
     segmenter: Segmenter
     diameter: float | None
-    mirror: bool
+    mirror: bool | None
 
     @classmethod
     def load(
-        cls, model: str, device: str, tile: int | tuple[int, ...] | None, diameter: float | None, mirror: bool
+        cls,
+        model: str,
+        device: str,
+        tile: int | tuple[int, ...] | None,
+        diameter: float | None,
+        mirror: bool | None,
     ) -> Self:
         from xlstm_unet.segment import Segmenter
         from xlstm_unet.zoo import load_model

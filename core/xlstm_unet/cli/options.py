@@ -25,8 +25,11 @@ TileOption = Annotated[
     str | None, typer.Option("--tile", help="Tile size, one number or one an axis: 512 or 64,128,128.")
 ]
 MirrorOption = Annotated[
-    bool,
-    typer.Option("--mirror", help="Average over mirrored copies: slower, a little better."),
+    bool | None,
+    typer.Option(
+        "--mirror/--no-mirror",
+        help="Average over mirrored copies: slower, a little better; as the model says when not given.",
+    ),
 ]
 AxesOption = Annotated[
     str | None, typer.Option("--axes", help="Meaning of the array's axes, such as ZYX, CYX or YXC.")

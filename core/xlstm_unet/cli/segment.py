@@ -47,7 +47,7 @@ class _Settings:
     threshold: float | None
     seed_height: float | None
     min_size: int | None
-    mirror: bool
+    mirror: bool | None
     measure: bool
     overlay: bool
     seg_nrrd: bool
@@ -88,7 +88,7 @@ def segment(
     ] = None,
     min_size: Annotated[int | None, typer.Option(min=0, help="Smallest object in pixels.")] = None,
     tile: TileOption = None,
-    mirror: MirrorOption = False,
+    mirror: MirrorOption = None,
     axes: AxesOption = None,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,

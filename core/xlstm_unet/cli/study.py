@@ -31,7 +31,7 @@ def accuracy(
     output: OutputOption,
     split: SplitOption = SplitChoice.test,
     diameter: DiameterChoice = "auto",
-    mirror: MirrorOption = False,
+    mirror: MirrorOption = None,
     device: DeviceOption = "auto",
     as_json: JsonOption = False,
 ) -> None:

@@ -15,7 +15,7 @@ from xlstm_unet.learn.corrections_prepare import pieces_of
 from xlstm_unet.learn.finetune_batches import BatchMaker, crop_size
 from xlstm_unet.learn.finetune_judge import NAMES, Judge, held_masks, hold_out
 from xlstm_unet.learn.finetune_options import FineTuneOptions
-from xlstm_unet.learn.finetune_steps import Learner
+from xlstm_unet.learn.finetune_steps import Learner, mixed
 from xlstm_unet.learn.guard import FEWEST, Comparison, Verdict, compare, judge
 from xlstm_unet.learn.replay import ReplayPack
 from xlstm_unet.nets import Network, best_device
@@ -59,6 +59,8 @@ class FineTuned:
         back. `finetune` with these two numbers gives the same network again.
     best_step
         Step whose weights were judged on the corrections kept back.
+    root_share
+        Share of the root's weights in the network's.
     seconds, seconds_per_step
         All the time taken, and of one step.
     curve
@@ -80,6 +82,7 @@ class FineTuned:
     steps: int
     switch: int
     best_step: int
+    root_share: float
     seconds: float
     seconds_per_step: float
     curve: tuple[dict[str, Any], ...]
@@ -264,8 +267,7 @@ class _Run:
         self._scores(clock, held_before, check_before)
         learner = self._learner()
         best = self._train(clock, learner, switch)
-        network = deepcopy(self.root)
-        network.load_state_dict({n: t.cpu() for n, t in learner.average.state_dict().items()})
+        network = self._network(learner)
         check_after = self.judge.check(network)
         self._scores(clock, best.held_out, check_after)
         held = compare(NAMES[self.spec.task][0], held_before, best.held_out)
@@ -281,6 +283,7 @@ class _Run:
             steps=clock.done,
             switch=best.switch,
             best_step=best.step,
+            root_share=self.options.root_share,
             seconds=time.monotonic() - started,
             seconds_per_step=clock.seconds_per_step,
             curve=tuple(self._events[:: -(-len(self._events) // _MOST_EVENTS)]),
@@ -295,6 +298,13 @@ class _Run:
         taught = self.options.distillation or anchored
         teacher = deepcopy(self.root).to(self.device).eval() if taught else None
         return Learner(network, self.options, teacher, self._interrupt)
+
+    def _network(self, learner: Learner) -> Network:
+        """Return what is scored and kept: averaged weights, mixed with the root's."""
+        network = deepcopy(self.root).cpu()
+        averaged = {name: tensor.cpu() for name, tensor in learner.average.state_dict().items()}
+        network.load_state_dict(mixed(network.state_dict(), averaged, self.options.root_share))
+        return network
 
     def _interrupt(self) -> None:
         check_cancelled(self._cancel)
@@ -361,11 +371,10 @@ class _Run:
         )
 
     def _look(self, clock: _Clock, learner: Learner, best: _Best) -> None:
-        """Score the averaged weights on what is kept back, and remember them if they are the best so far."""
+        """Score the weights as they would be kept on what is kept back; remember them if best so far."""
         if best.step == clock.done and best.state:
             return
-        network = deepcopy(self.root)
-        network.load_state_dict({n: t.cpu() for n, t in learner.average.state_dict().items()})
+        network = self._network(learner)
         scores = self.judge.held_out(network)
         self._scores(clock, scores, [])
         mean = sum(scores) / len(scores)

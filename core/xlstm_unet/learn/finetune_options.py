@@ -18,6 +18,8 @@ class FineTuneOptions(BaseModel):
     """Crops of the replay pack in a step."""
     anchor: Annotated[float, Field(ge=0)] = 1.0
     """Weight of staying near the root's output on the replay pack's crops, beside their labels."""
+    root_share: Annotated[float, Field(ge=0, lt=1)] = 0.2
+    """Share of the root's weights in the result, see `xlstm_unet.learn.finetune_steps.mixed`; 0: none."""
     trained: Literal["auto", "all", "decoder", "norms"] = "auto"
     """Which parameters learn; ``auto``: all of a small network, else decoder, norms and head."""
     distillation: Annotated[float, Field(ge=0)] = 0.0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -164,6 +164,22 @@ class Learner:
             ("second", self.optimiser.second),
         ):
             torch._foreach_copy_(target, state[name])
+
+
+def mixed(root: Mapping[str, Tensor], tuned: Mapping[str, Tensor], share: float) -> dict[str, Tensor]:
+    """Return weights between a root's and those fine-tuned from it, which forget less than the latter.
+
+    Interpolation as in WiSE-FT (Wortsman et al. 2022, "Robust fine-tuning of zero-shot models",
+    arXiv:2109.01903).
+
+    Parameters
+    ----------
+    root, tuned
+        Weights by name, on the CPU.
+    share
+        The root's share, from 0 (what was tuned, bit for bit) to 1 (the root).
+    """
+    return {name: value.lerp(tuned[name], 1 - share) for name, value in root.items()}
 
 
 def trained_parameters(network: Network, which: str) -> set[nn.Parameter]:

@@ -74,7 +74,7 @@ class Segmenter:
         region: Sequence[slice] | None = None,
         diameter: float | None = None,
         keep_maps: bool = False,
-        mirror: bool = False,
+        mirror: bool | None = None,
         on_progress: OnProgress | None = None,
         cancel: Cancel | None = None,
     ) -> Segmentation:
@@ -95,7 +95,8 @@ class Segmenter:
         keep_maps
             Keep the maps, so that `Segmentation.decode` can apply other settings.
         mirror
-            Average over mirrored copies: four (2D) or eight (3D) times slower, a little better.
+            Average over mirrored copies: up to four (2D) or eight (3D) times slower, a little better.
+            None: as the model says.
         on_progress
             Called with `Progress` for every tile and every block.
         cancel
@@ -126,7 +127,7 @@ class Segmenter:
             turned if self.spec.field_of_view is None else inner,
             self._predictor,
             diameter=diameter,
-            mirror=mirror,
+            mirror=self.spec.mirror if mirror is None else mirror,
             on_progress=on_progress,
             cancel=cancel,
         )

@@ -45,7 +45,7 @@ def measure_accuracy(
     folder: Path,
     *,
     diameter: Diameter = "auto",
-    mirror: bool = False,
+    mirror: bool | None = None,
     on_progress: OnProgress | None = None,
     cancel: Cancel | None = None,
 ) -> dict[str, Any]:
@@ -89,7 +89,7 @@ def measure_accuracy(
         "model": segmenter.name,
         "dataset": dataset.name,
         "split": split,
-        "settings": {"diameter": diameter, "mirror": mirror},
+        "settings": {"diameter": diameter, "mirror": segmenter.spec.mirror if mirror is None else mirror},
         "machine": machine(segmenter.device),
         **average(rows),
         "baseline": {"name": BASELINE, **average(others)},

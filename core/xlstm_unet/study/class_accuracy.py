@@ -49,7 +49,7 @@ def measure_classes(
     split: str,
     folder: Path,
     *,
-    mirror: bool = False,
+    mirror: bool | None = None,
     on_progress: OnProgress | None = None,
     cancel: Cancel | None = None,
 ) -> dict[str, Any]:
@@ -68,7 +68,7 @@ def measure_classes(
     folder
         Where the report is written.
     mirror
-        Average over mirrored copies.
+        Average over mirrored copies; None: as the model says.
     on_progress, cancel
         Called for every image.
 
@@ -104,7 +104,7 @@ def measure_classes(
         "model": spec.name,
         "dataset": dataset.name,
         "split": split,
-        "settings": {"mirror": mirror},
+        "settings": {"mirror": segmenter.spec.mirror if mirror is None else mirror},
         "machine": machine(segmenter.device),
         "labels": {label.name: _summary(rows, others, label.name) for label in spec.labels},
         "seconds": {
@@ -120,7 +120,7 @@ def measure_classes(
 
 
 def score_sample(
-    segmenter: Segmenter, sample: Sample, *, mirror: bool = False, cancel: Cancel | None = None
+    segmenter: Segmenter, sample: Sample, *, mirror: bool | None = None, cancel: Cancel | None = None
 ) -> ScoredClasses:
     """Segment a sample as a user's image would be, and score it on its own grid."""
     started = perf_counter()

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from xlstm_unet.errors import ConfigError
 
 OURS = "ours"
+_ALONE = {"replay_share": 0.0, "root_share": 0.0}
 
 
 @dataclass(frozen=True)
@@ -58,11 +59,12 @@ ARMS: Mapping[str, Arm] = {
         Arm("quarter", "a quarter of the steps", share=0.25),
         Arm("half", "half of the steps", share=0.5),
         Arm("no-replay", "without replay", {"replay_share": 0.0}),
+        Arm("no-mixing", "without the root's share of the weights", {"root_share": 0.0}),
         Arm("background", "untouched counted as background", untouched="background"),
         Arm("norms", "norms only", {"trained": "norms"}),
         Arm("decoder", "decoder only", {"trained": "decoder"}),
         Arm("distillation", "with distillation to the root", {"distillation": 1.0}),
-        Arm("scratch", "from scratch, corrections alone", {"replay_share": 0.0}, start="scratch"),
+        Arm("scratch", "from scratch, corrections alone", _ALONE, start="scratch"),
         Arm("window", "all of a window corrected, then accepted", habits={"style": "window"}),
         Arm("wrong", "10 % wrong corrections", habits={"wrong": 0.1}),
         Arm("dense", "some whole true maps", dense="some"),

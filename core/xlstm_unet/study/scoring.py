@@ -59,7 +59,11 @@ def some_samples(dataset: Dataset, split: str) -> Sequence[Sample]:
 
 
 def model_method(
-    segmenter: Segmenter, *, diameter: Diameter = "auto", mirror: bool = False, cancel: Cancel | None = None
+    segmenter: Segmenter,
+    *,
+    diameter: Diameter = "auto",
+    mirror: bool | None = None,
+    cancel: Cancel | None = None,
 ) -> Method:
     """Return a model with its settings as a method.
 
@@ -70,7 +74,7 @@ def model_method(
     diameter
         Object diameter in pixels; "auto" estimates it for each image, "none" takes images as they are.
     mirror
-        Average over mirrored copies.
+        Average over mirrored copies; None: as the model says.
     cancel
         Asked several times a second.
 

@@ -50,8 +50,8 @@ class SegmentParams(ModelParams, ImageParams):
     """Start and stop along each spatial axis; None: all."""
     diameter: Annotated[float, Field(gt=0)] | None = None
     """Diameter of the objects in pixels of the image; None: estimated or the model's."""
-    mirror: bool = False
-    """Average over mirrored copies: slower, a little better."""
+    mirror: bool | None = None
+    """Average over mirrored copies: slower, a little better; None: as the model says."""
     keep: bool = False
     """Keep the maps in the worker and return their handle."""
 

@@ -36,7 +36,8 @@ def _section(record: VersionRecord) -> str:
         "",
         f"Fine-tuned from `{record.root}` (SHA-256 {record.root_digest[:16]}) on a user's corrections of "
         f"{counts.get('images', 0)} images ({kinds or 'no objects'}): {record.steps} steps in "
-        f"{record.seconds:.0f} s on {record.device}. The scores above are the root's.",
+        f"{record.seconds:.0f} s on {record.device}. {1 - record.root_share:.0%} of each weight is what was "
+        f"learnt, {record.root_share:.0%} the root's. The scores above are the root's.",
         "",
         *(
             f"- {score['name']}: {score['before']:.3f} before, {score['after']:.3f} after "

@@ -57,6 +57,7 @@ class VersionRecord(BaseModel):
     steps: int = 0
     switch: int = 0
     best_step: int = 0
+    root_share: float = 0.0
     seconds: float = 0.0
     seconds_per_step: float = 0.0
     device: str = ""
@@ -95,6 +96,7 @@ class VersionRecord(BaseModel):
             steps=tuned.steps,
             switch=tuned.switch,
             best_step=tuned.best_step,
+            root_share=tuned.root_share,
             seconds=round(tuned.seconds, 1),
             seconds_per_step=round(tuned.seconds_per_step, 4),
             device=tuned.device,

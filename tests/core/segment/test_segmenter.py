@@ -257,3 +257,20 @@ def test_cancel_is_heard_within_a_second_in_every_stage(
 
         with pytest.raises(CancelledError):
             segmenter(image, diameter=diameter, cancel=cancel)
+
+
+def test_mirrored_copies_are_averaged_as_the_model_says_unless_told_otherwise(
+    make_spec: MakeSpec, make_network: MakeNetwork, data: Path
+) -> None:
+    spec = make_spec(mirror_axes=(1,), mirror=True)
+    image = read_image(data / "nuclei" / "images" / "fluo_small.png")
+
+    def foreground(model: ModelSpec, mirror: bool | None) -> np.ndarray:
+        found = Segmenter(model, make_network(spec), device="cpu")(image, mirror=mirror, keep_maps=True)
+        assert found.maps is not None
+        return found.maps.values.astype(np.float32)
+
+    averaged, plain = foreground(spec, True), foreground(spec, False)
+    assert np.abs(averaged - plain).max() > 0.02
+    np.testing.assert_array_equal(foreground(spec, None), averaged)
+    np.testing.assert_array_equal(foreground(spec.model_copy(update={"mirror": False}), None), plain)
