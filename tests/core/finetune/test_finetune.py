@@ -14,7 +14,7 @@ from xlstm_unet.learn.corrections import Corrections
 from xlstm_unet.learn.corrections_prepare import pieces_of
 from xlstm_unet.learn.finetune import finetune
 from xlstm_unet.learn.finetune_batches import BatchMaker
-from xlstm_unet.learn.finetune_judge import held_masks, hold_out
+from xlstm_unet.learn.finetune_judge import Judge, held_masks, hold_out
 from xlstm_unet.learn.finetune_options import FineTuneOptions
 from xlstm_unet.nets import build_network
 from xlstm_unet.spec import ModelSpec
@@ -61,6 +61,56 @@ def test_a_run_within_a_time_is_repeated_by_its_steps(spec, network, corrections
         device="cpu",
     )
     assert same(timed, again)
+
+
+def test_the_result_keeps_the_root_s_share_of_every_weight(spec, network, corrections, pack):
+    tuned, mixed, default = (
+        finetune(
+            spec,
+            network,
+            [corrections],
+            steps=4,
+            replay=pack,
+            options=options,
+            device="cpu",
+        )
+        for options in (
+            QUICK.model_copy(update={"root_share": 0.0, "judge": False}),
+            QUICK.model_copy(update={"root_share": 0.5, "judge": False}),
+            QUICK.model_copy(update={"judge": False}),
+        )
+    )
+    root = weights(network)
+    assert (tuned.root_share, mixed.root_share) == (0.0, 0.5)
+    assert (weights(tuned.network) - root).abs().max() > 1e-4
+    torch.testing.assert_close(weights(mixed.network), (root + weights(tuned.network)) / 2)
+    share = default.root_share
+    assert 0 < share < 0.5
+    torch.testing.assert_close(
+        weights(default.network), share * root + (1 - share) * weights(tuned.network), atol=1e-6, rtol=1e-5
+    )
+
+
+def test_what_is_judged_is_what_is_kept(spec, network, corrections, pack, monkeypatch):
+    judged = {"held_out": [], "check": []}
+
+    def listen(name, seen):
+        score = getattr(Judge, name)
+
+        def listening(self, network):
+            seen.append(weights(network))
+            return score(self, network)
+
+        monkeypatch.setattr(Judge, name, listening)
+
+    for name, seen in judged.items():
+        listen(name, seen)
+    tuned = finetune(
+        spec, network, [corrections], steps=2, switch=2, replay=pack, options=QUICK, device="cpu"
+    )
+    for seen in judged.values():
+        assert torch.equal(seen[0], weights(network))
+        assert torch.equal(seen[-1], weights(tuned.network))
 
 
 def test_untouched_objects_do_not_matter(spec, network, nuclei):

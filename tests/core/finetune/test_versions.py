@@ -89,6 +89,7 @@ def test_weights_and_facts_of_a_version(pending, tuned, corrections):
         assert torch.equal(bundle.weights[name], tensor)
     assert bundle.spec.name == "tiny-tuned"
     assert corrections.digest[:16] in bundle.card
+    assert "80% of each weight is what was learnt, 20% the root's" in bundle.card
     assert corrections.image.name not in bundle.card
     assert bundle.read_replay() is not None
     assert kept.record.corrections[0].digest == corrections.digest
