@@ -21,18 +21,22 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from xlstm_kernels import triton_backward, triton_forward, triton_layer
-from xlstm_kernels.triton_launch import SCAN_BLOCK, plan
+from xlstm_kernels import triton_backward, triton_forward, triton_layer, triton_quadratic
+from xlstm_kernels.triton_launch import SCAN_BLOCK, plan, quadratic_plan
 from xlstm_kernels.triton_layer_launch import WARPS, layer_plan
 
 SPILL_BOUND = 1024
 """Bytes a thread may spill; 16-bit tokens stay far below, the widest heads in float32 come near."""
 
 SHAPES = [(1, 4096, 4, width) for width in (16, 32, 64, 128, 160, 256)]
+LONGEST = 1024
+"""Tokens that the quadratic kernels' gates are scanned in at a time, at most."""
+
 DTYPES = {torch.bfloat16: "bf16", torch.float32: "fp32"}
 FLOAT32 = {
     "m_ptr", "s_ptr", "delta_ptr", "i_ptr", "f_ptr", "state_ptr", "start_ptr", "level_ptr", "grad_ptr",
-    "decay_ptr", "row_ptr", "column_ptr", "step_ptr", "shifted_ptr",
+    "decay_ptr", "row_ptr", "column_ptr", "step_ptr", "shifted_ptr", "whole_ptr", "part_ptr", "before_ptr",
+    "after_ptr",
     "conv_ptr", "bias_ptr", "wq_ptr", "wk_ptr", "wv_ptr", "ga_ptr", "gm_ptr", "gb_ptr", "outnorm_ptr",
     "skip_ptr", "da_ptr", "dm_ptr", "dgates_ptr", "doutnorm_ptr", "dskip_ptr", "dconv_ptr", "dbias_ptr",
 }  # fmt: skip
@@ -46,7 +50,8 @@ def kernels(module: ModuleType) -> dict[str, Any]:
 def compile_kernel(kernel: Any, shape: tuple[int, ...], dtype: torch.dtype, target: GPUTarget) -> Any:
     """Compile one kernel as `triton_launch` would launch it for tokens of this shape."""
     name = kernel.fn.__name__
-    p = plan(torch.empty(shape, dtype=dtype, device="meta"), "ieee", backward="_bwd_" in name)
+    like, backward = torch.empty(shape, dtype=dtype, device="meta"), "_bwd_" in name
+    p = plan(like, "ieee", backward=backward)
     narrow = name.endswith("_qk")
     layer = layer_plan(shape[2] * shape[3], shape[2])
     values = {
@@ -61,8 +66,13 @@ def compile_kernel(kernel: Any, shape: tuple[int, ...], dtype: torch.dtype, targ
         "T": layer.head_span if name.endswith("_gate") else layer.span,
         **p.options,
     }
+    options = {"num_warps": p.options["num_warps"], "num_stages": p.options["num_stages"]}
     if name.startswith("layer_"):
         values["HEADS"] = shape[2]
+        options = {"num_warps": WARPS}
+    elif "_quad_" in name:
+        values |= {**quadratic_plan(like, "ieee", False, backward=backward).tokens, "LENGTH": LONGEST}
+        options = {key: values[key] for key in options}
     signature, constants, attributes = {}, {}, {}
     for index, parameter in enumerate(inspect.signature(kernel.fn).parameters):
         if parameter in values:
@@ -79,9 +89,6 @@ def compile_kernel(kernel: Any, shape: tuple[int, ...], dtype: torch.dtype, targ
             if re.fullmatch(r"s[qkvg]_[bsh]|SIZE|WIDTH|INNER|JOINED", parameter):
                 attributes[(index,)] = [["tt.divisibility", 16]]
     source = ASTSource(fn=kernel, signature=signature, constexprs=constants, attrs=attributes)
-    options = {"num_warps": p.options["num_warps"], "num_stages": p.options["num_stages"]}
-    if name.startswith("layer_"):
-        options = {"num_warps": WARPS}
     return triton.compile(source, target=target, options=options)
 
 
@@ -131,7 +138,8 @@ def main(arguments: list[str] | None = None) -> int:
     backend, arch = chosen.target.split(":")
     target = GPUTarget(backend, int(arch) if backend == "cuda" else arch, 32 if backend == "cuda" else 64)
     over = 0
-    found = kernels(triton_forward) | kernels(triton_backward) | kernels(triton_layer)
+    modules = (triton_forward, triton_backward, triton_quadratic, triton_layer)
+    found = {name: kernel for module in modules for name, kernel in kernels(module).items()}
     print(f"{'kernel':28} {'dtype':5} {'width':>5} {'registers':>9} {'spills':>6} {'shared':>7}")
     for shape in SHAPES[2:3] if chosen.quick else SHAPES:
         for dtype, label in list(DTYPES.items())[: 1 if chosen.quick else None]:

@@ -24,7 +24,7 @@ from xlstm_kernels.backend import ENVIRONMENT
 
 ODD_SHAPES = """
 import sys, torch
-from xlstm_kernels import mlstm, vil_layer
+from xlstm_kernels import mlstm, triton_launch, vil_layer
 from xlstm_kernels.bench import random_layer
 device, few = sys.argv[1], sys.argv[1] == "cpu"
 shapes = ((1, 17, 2, 25), (1, 330, 1, 48), (2, 65, 1, 160), (1, 100, 2, 210), (1, 1, 1, 1))
@@ -33,7 +33,8 @@ for dtype in dtypes:
     for shape in shapes[:1] if few else shapes:
         q, k, v = (torch.randn(shape, device=device).to(dtype).requires_grad_() for _ in range(3))
         i, f = (torch.randn(shape[:3], device=device).requires_grad_() for _ in range(2))
-        for reverse in (False, True):
+        for reverse, form in ((False, True), (True, True), (False, False), (True, False)):
+            triton_launch.quadratic = lambda *_, form=form: form
             mlstm(q, k, v, i, f, reverse, backend="triton").float().sum().backward()
     for size, width in ((19, 10),) if few else ((19, 10), (333, 50), (100, 128), (1, 25)):
         x = torch.randn(2, size, width, device=device).to(dtype).requires_grad_()

@@ -14,13 +14,16 @@ import triton
 import triton.language as tl
 
 from xlstm_kernels.triton_common import (
-    EPS,
     ends,
     load_gates,
+    load_state,
     load_tokens,
+    load_upstream,
     log_write,
     pair_decay,
     positions,
+    state_after,
+    store_state,
     store_tokens,
 )
 
@@ -73,42 +76,23 @@ def mlstm_bwd_kernel_states(
         level_ptr += row * tl.num_programs(1)
     m_ptr += b * SIZE * HEADS + head
     elements = WIDTH * WIDTH + WIDTH
-    square = dk[:, None] * WIDTH + dv[None, :]
-    inside = (dk[:, None] < WIDTH) & (dv[None, :] < WIDTH)
     if STARTS:
         start_ptr += (row * tl.num_programs(1) + segment) * elements
-        matrix = tl.load(start_ptr + square, mask=inside, other=0.0)
-        vector = tl.load(start_ptr + WIDTH * WIDTH + dk, mask=dk < WIDTH, other=0.0)
+        matrix, vector = load_state(start_ptr, dk, dv, WIDTH)
     else:
         matrix = tl.zeros((DK, DV), dtype=tl.float32)
         vector = tl.zeros((DK,), dtype=tl.float32)
     for chunk in range(segment * CHUNKS, tl.minimum((segment + 1) * CHUNKS, COUNT)):
-        out_ptr = state_ptr + (row * COUNT + chunk) * elements
-        tl.store(out_ptr + square, matrix, mask=inside)
-        if tile == 0:
-            tl.store(out_ptr + WIDTH * WIDTH + dk, vector, mask=dk < WIDTH)
+        store_state(state_ptr + (row * COUNT + chunk) * elements, dk, dv, WIDTH, matrix, vector, tile == 0)
         places, exists = positions(chunk, SIZE, L, REVERSE)
-        k = load_tokens(k_ptr, places, exists, sk_s, dk, sk_d, WIDTH).to(tl.float32)
+        k = load_tokens(k_ptr, places, exists, sk_s, dk, sk_d, WIDTH)
         v = load_tokens(v_ptr, places, exists, sv_s, dv, sv_d, WIDTH).to(DOT)
         i, _, whole, part = load_gates(i_ptr, f_ptr, places, exists, si_s, sf_s)
         m_in, m_end = bounds(m_ptr, level_ptr, chunk, CHUNKS, SIZE, HEADS, L, REVERSE, STARTS)
         end_whole, end_part = ends(whole, part, t, L)
-        keep = tl.exp(end_whole + end_part + m_in - m_end)
-        k = k * tl.exp(log_write(i, whole, part, end_whole, end_part) - m_end)[:, None]
-        matrix = matrix * keep + tl.dot(tl.trans(k.to(DOT)), v, input_precision=PREC)
-        vector = vector * keep + tl.sum(k, 0)
-
-
-@triton.jit
-def load_upstream(m_ptr, s_ptr, delta_ptr, places, exists, HEADS):
-    """Stabiliser of a chunk's tokens, 1 / denominator, and the gradient of the signed normaliser."""
-    m = tl.load(m_ptr + places * HEADS, mask=exists, other=0.0)
-    signed = tl.load(s_ptr + places * HEADS, mask=exists, other=0.0)
-    delta = tl.load(delta_ptr + places * HEADS, mask=exists, other=0.0)
-    floor = tl.exp(-m)
-    inverse = 1.0 / (tl.maximum(tl.abs(signed), floor) + EPS)
-    sign = tl.where(signed > floor, 1.0, tl.where(signed < -floor, -1.0, 0.0))
-    return m, inverse, -delta * inverse * sign
+        matrix, vector = state_after(
+            matrix, vector, k, v, i, whole, part, end_whole, end_part, m_in, m_end, DOT, PREC
+        )
 
 
 @triton.jit
@@ -142,7 +126,7 @@ def mlstm_bwd_kernel_segment(
         _, _, whole, part = load_gates(i_ptr, f_ptr, places, exists, si_s, sf_s)
         m, inverse, d_norm = load_upstream(m_ptr, s_ptr, delta_ptr, places, exists, HEADS)
         m_in, m_end = bounds(m_ptr, level_ptr, chunk, CHUNKS, SIZE, HEADS, L, REVERSE, True)
-        read = tl.where(exists, tl.exp(whole + part + m_in - m), 0.0) * (scale * decay)
+        read = tl.exp(whole + part + m_in - m) * (scale * decay)
         q = q * read[:, None]
         d_num = (dh * inverse[:, None]).to(DOT)
         matrix += tl.dot(tl.trans(q.to(DOT)), d_num, input_precision=PREC)
@@ -150,11 +134,8 @@ def mlstm_bwd_kernel_segment(
         end_whole, end_part = ends(whole, part, t, L)
         decay *= tl.exp(end_whole + end_part + m_in - m_end)
     place = row * tl.num_programs(1) + segment
-    grad_ptr += place * (WIDTH * WIDTH + WIDTH)
-    inside = (dk[:, None] < WIDTH) & (dv[None, :] < WIDTH)
-    tl.store(grad_ptr + dk[:, None] * WIDTH + dv[None, :], matrix, mask=inside)
+    store_state(grad_ptr + place * (WIDTH * WIDTH + WIDTH), dk, dv, WIDTH, matrix, vector, tile == 0)
     if tile == 0:
-        tl.store(grad_ptr + WIDTH * WIDTH + dk, vector, mask=dk < WIDTH)
         tl.store(decay_ptr + place, decay)
 
 
@@ -200,12 +181,9 @@ def mlstm_bwd_kernel_qk(
     tokens = b * SIZE * HEADS * WIDTH + head * WIDTH
     gates = b * SIZE * HEADS + head
     elements = WIDTH * WIDTH + WIDTH
-    square = dk[:, None] * WIDTH + dv[None, :]
-    inside = (dk[:, None] < WIDTH) & (dv[None, :] < WIDTH)
     if STARTS:
         grad_ptr += (row * tl.num_programs(1) + segment) * elements
-        d_matrix = tl.load(grad_ptr + square, mask=inside, other=0.0)
-        d_vector = tl.load(grad_ptr + WIDTH * WIDTH + dk, mask=dk < WIDTH, other=0.0)
+        d_matrix, d_vector = load_state(grad_ptr, dk, dv, WIDTH)
     else:
         d_matrix = tl.zeros((DK, DV), dtype=tl.float32)
         d_vector = tl.zeros((DK,), dtype=tl.float32)
@@ -224,19 +202,16 @@ def mlstm_bwd_kernel_qk(
         )
         m_in, m_end = bounds(m_ptr + gates, level_ptr, chunk, CHUNKS, SIZE, HEADS, L, REVERSE, STARTS)
         end_whole, end_part = ends(whole, part, t, L)
-        state = state_ptr + (row * COUNT + chunk) * elements
-        matrix = tl.load(state + square, mask=inside, other=0.0)
-        vector = tl.load(state + WIDTH * WIDTH + dk, mask=dk < WIDTH, other=0.0)
+        matrix, vector = load_state(state_ptr + (row * COUNT + chunk) * elements, dk, dv, WIDTH)
 
         decay = pair_decay(i, whole, part, m, t)
-        decay = tl.where(exists[:, None], decay, 0.0)
         d_num = (dh * inverse[:, None]).to(DOT)
         scores = tl.dot(q.to(DOT), tl.trans(k.to(DOT)), input_precision=PREC) * scale
         weights = scores * decay
         d_scores = (tl.dot(d_num, tl.trans(v), input_precision=PREC) + d_norm[:, None]) * decay
         pairs = scores * d_scores
 
-        read = tl.where(exists, tl.exp(whole + part + m_in - m), 0.0) * scale
+        read = tl.exp(whole + part + m_in - m) * scale
         write = tl.exp(log_write(i, whole, part, end_whole, end_part) - m_end)
         across = tl.exp(end_whole + end_part + m_in - m_end)
         dq = tl.dot(d_num, tl.trans(matrix.to(DOT)), input_precision=PREC) + d_norm[:, None] * vector[None, :]
@@ -296,10 +271,9 @@ def mlstm_bwd_kernel_v(
     m_ptr += b * SIZE * HEADS + head
     s_ptr += b * SIZE * HEADS + head
     delta_ptr += b * SIZE * HEADS + head
-    inside = (dk[:, None] < WIDTH) & (dv[None, :] < WIDTH)
     if STARTS:
         grad_ptr += (row * tl.num_programs(1) + segment) * (WIDTH * WIDTH + WIDTH)
-        d_matrix = tl.load(grad_ptr + dk[:, None] * WIDTH + dv[None, :], mask=inside, other=0.0)
+        d_matrix, _ = load_state(grad_ptr, dk, dv, WIDTH)
     else:
         d_matrix = tl.zeros((DK, DV), dtype=tl.float32)
     first = segment * CHUNKS
@@ -314,7 +288,7 @@ def mlstm_bwd_kernel_v(
         m, inverse, _ = load_upstream(m_ptr, s_ptr, delta_ptr, places, exists, HEADS)
         m_in, m_end = bounds(m_ptr, level_ptr, chunk, CHUNKS, SIZE, HEADS, L, REVERSE, STARTS)
         end_whole, end_part = ends(whole, part, t, L)
-        decay = tl.where(exists[:, None], pair_decay(i, whole, part, m, t), 0.0)
+        decay = pair_decay(i, whole, part, m, t)
         weights = tl.dot(q.to(DOT), tl.trans(k.to(DOT)), input_precision=PREC) * scale * decay
         d_num = (dh * inverse[:, None]).to(DOT)
         write = tl.exp(log_write(i, whole, part, end_whole, end_part) - m_end)
@@ -322,7 +296,7 @@ def mlstm_bwd_kernel_v(
         d_value = tl.dot(tl.trans(weights.to(DOT)), d_num, input_precision=PREC)
         d_value += tl.dot(k_write, d_matrix.to(DOT), input_precision=PREC)
         store_tokens(dv_ptr, places, exists, HEADS * WIDTH, dv, 1, WIDTH, d_value)
-        read = tl.where(exists, tl.exp(whole + part + m_in - m), 0.0) * scale
+        read = tl.exp(whole + part + m_in - m) * scale
         q_read = (q.to(tl.float32) * read[:, None]).to(DOT)
         across = tl.exp(end_whole + end_part + m_in - m_end)
         d_matrix = d_matrix * across + tl.dot(tl.trans(q_read), d_num, input_precision=PREC)

@@ -54,14 +54,20 @@ def log_sigmoid(f):
 
 
 @triton.jit
+def read_gates(i_base, f_base, places, exists, stride_i, stride_f):
+    """Input gate and log forget gate; what leaves a state as it is where there is no token."""
+    i = tl.load(i_base + places * stride_i, mask=exists, other=-float("inf")).to(tl.float32)
+    f = tl.load(f_base + places * stride_f, mask=exists, other=float("inf")).to(tl.float32)
+    return i, tl.maximum(log_sigmoid(f), RESET)
+
+
+@triton.jit
 def load_gates(i_base, f_base, places, exists, stride_i, stride_f):
     """Input gate, log forget gate, and the sum of these from the chunk's start as a whole number and a rest.
 
     The whole part is exact, so that differences of strong gates keep their digits.
     """
-    i = tl.load(i_base + places * stride_i, mask=exists, other=-float("inf")).to(tl.float32)
-    f = tl.load(f_base + places * stride_f, mask=exists, other=float("inf")).to(tl.float32)
-    log_f = tl.maximum(log_sigmoid(f), RESET)
+    i, log_f = read_gates(i_base, f_base, places, exists, stride_i, stride_f)
     whole = tl.floor(log_f + 0.5)
     return i, log_f, tl.cumsum(whole, 0), tl.cumsum(log_f - whole, 0)
 
@@ -92,7 +98,57 @@ def last_of(x, t, L: tl.constexpr):
 
 
 @triton.jit
+def decay_between(t, whole, part, m, s, s_whole, s_part, i):
+    """Decay from sources s to targets t, ``exp(D[t, s] - m_t)`` [L (t), L (s)], zero for s after t."""
+    gap = (part[:, None] - s_part[None, :]) + (i[None, :] - m[:, None])
+    gap += whole[:, None] - s_whole[None, :]
+    return tl.exp(tl.where(t[:, None] >= s[None, :], gap, -float("inf")))
+
+
+@triton.jit
 def pair_decay(i, whole, part, m, t):
     """Decay inside a chunk, ``exp(D[t, s] - m_t)`` [L (t), L (s)], zero above the diagonal."""
-    gap = (whole[:, None] - whole[None, :]) + ((part[:, None] - part[None, :]) + (i[None, :] - m[:, None]))
-    return tl.exp(tl.where(t[:, None] >= t[None, :], gap, -float("inf")))
+    return decay_between(t, whole, part, m, t, whole, part, i)
+
+
+@triton.jit
+def load_upstream(m_ptr, s_ptr, delta_ptr, places, exists, HEADS):
+    """Stabiliser, 1 / denominator, and the gradient of the signed normaliser.
+
+    Where there is no token the stabiliser is infinite, so that all its weights are zero.
+    """
+    m = tl.load(m_ptr + places * HEADS, mask=exists, other=float("inf"))
+    signed = tl.load(s_ptr + places * HEADS, mask=exists, other=0.0)
+    delta = tl.load(delta_ptr + places * HEADS, mask=exists, other=0.0)
+    floor = tl.exp(-m)
+    inverse = 1.0 / (tl.maximum(tl.abs(signed), floor) + EPS)
+    sign = tl.where(signed > floor, 1.0, tl.where(signed < -floor, -1.0, 0.0))
+    return m, inverse, -delta * inverse * sign
+
+
+@triton.jit
+def load_state(base, dk, dv, WIDTH):
+    """Load a state, or its gradient: columns dv of the matrix [DK, DV] and the normaliser's vector [DK]."""
+    inside = (dk[:, None] < WIDTH) & (dv[None, :] < WIDTH)
+    matrix = tl.load(base + dk[:, None] * WIDTH + dv[None, :], mask=inside, other=0.0)
+    return matrix, tl.load(base + WIDTH * WIDTH + dk, mask=dk < WIDTH, other=0.0)
+
+
+@triton.jit
+def store_state(base, dk, dv, WIDTH, matrix, vector, WITH_VECTOR):
+    """Store what `load_state` loads, the vector where asked."""
+    inside = (dk[:, None] < WIDTH) & (dv[None, :] < WIDTH)
+    tl.store(base + dk[:, None] * WIDTH + dv[None, :], matrix, mask=inside)
+    tl.store(base + WIDTH * WIDTH + dk, vector, mask=(dk < WIDTH) & WITH_VECTOR)
+
+
+@triton.jit
+def state_after(
+    matrix, vector, k, v, i, whole, part, end_whole, end_part, m_in, m_end,
+    DOT: tl.constexpr, PREC: tl.constexpr,
+):  # fmt: skip
+    """State after a chunk, from that before it; either is scaled by its stabiliser."""
+    keep = tl.exp(end_whole + end_part + m_in - m_end)
+    k = k.to(tl.float32) * tl.exp(log_write(i, whole, part, end_whole, end_part) - m_end)[:, None]
+    matrix = matrix * keep + tl.dot(tl.trans(k.to(DOT)), v, input_precision=PREC)
+    return matrix, vector * keep + tl.sum(k, 0)

@@ -1,8 +1,8 @@
 """Triton kernels of the cell, forward.
 
 A sequence is cut into segments of several chunks of L tokens. A segment's state is summed up in parallel,
-segments are scanned, then every segment walks through its chunks with the state in registers. Short sequences
-are one segment: one kernel. Heads wider than a tile are cut along the value's width.
+segments are scanned, then every segment walks through its chunks with the state in registers. Where there are
+programs enough, a sequence is one segment: one kernel. Heads wider than a tile are cut along the width of v.
 """
 
 # mypy: ignore-errors
@@ -17,11 +17,14 @@ from xlstm_kernels.triton_common import (
     ends,
     last_of,
     load_gates,
+    load_state,
     load_tokens,
     log_write,
     pair_decay,
     positions,
     stabiliser,
+    state_after,
+    store_state,
     store_tokens,
 )
 
@@ -49,26 +52,21 @@ def mlstm_fwd_kernel_segment(
     decay = 0.0
     for chunk in range(segment * CHUNKS, tl.minimum((segment + 1) * CHUNKS, tl.cdiv(SIZE, L))):
         places, exists = positions(chunk, SIZE, L, REVERSE)
-        k = load_tokens(k_ptr, places, exists, sk_s, dk, sk_d, WIDTH).to(tl.float32)
+        k = load_tokens(k_ptr, places, exists, sk_s, dk, sk_d, WIDTH)
         v = load_tokens(v_ptr, places, exists, sv_s, dv, sv_d, WIDTH).to(DOT)
         i, _, whole, part = load_gates(i_ptr, f_ptr, places, exists, si_s, sf_s)
         end_whole, end_part = ends(whole, part, t, L)
-        source = log_write(i, whole, part, end_whole, end_part)
-        total = end_whole + end_part
-        m_new = tl.maximum(m + total, tl.max(source, 0))
-        keep = tl.exp(m + total - m_new)
-        weight = tl.exp(source - m_new)
-        k = k * weight[:, None]
-        matrix = matrix * keep + tl.dot(tl.trans(k.to(DOT)), v, input_precision=PREC)
-        vector = vector * keep + tl.sum(k, 0)
-        m = m_new
-        decay += total
+        written = tl.max(log_write(i, whole, part, end_whole, end_part), 0)
+        m_end = tl.maximum(m + end_whole + end_part, written)
+        matrix, vector = state_after(
+            matrix, vector, k, v, i, whole, part, end_whole, end_part, m, m_end, DOT, PREC
+        )
+        m = m_end
+        decay += end_whole + end_part
     place = row * tl.num_programs(1) + segment
     state_ptr += place * (WIDTH * WIDTH + WIDTH)
-    inside = (dk[:, None] < WIDTH) & (dv[None, :] < WIDTH)
-    tl.store(state_ptr + dk[:, None] * WIDTH + dv[None, :], matrix, mask=inside)
+    store_state(state_ptr, dk, dv, WIDTH, matrix, vector, tile == 0)
     if tile == 0:
-        tl.store(state_ptr + WIDTH * WIDTH + dk, vector, mask=dk < WIDTH)
         tl.store(level_ptr + 2 * place, m)
         tl.store(level_ptr + 2 * place + 1, decay)
 
@@ -118,10 +116,7 @@ def mlstm_fwd_kernel_output(
     s_ptr += b * SIZE * HEADS + head
     if STARTS:
         place = row * tl.num_programs(1) + segment
-        state_ptr += place * (WIDTH * WIDTH + WIDTH)
-        inside = (dk[:, None] < WIDTH) & (dv[None, :] < WIDTH)
-        matrix = tl.load(state_ptr + dk[:, None] * WIDTH + dv[None, :], mask=inside, other=0.0)
-        vector = tl.load(state_ptr + WIDTH * WIDTH + dk, mask=dk < WIDTH, other=0.0)
+        matrix, vector = load_state(state_ptr + place * (WIDTH * WIDTH + WIDTH), dk, dv, WIDTH)
         m_in = tl.load(start_ptr + place)
     else:
         matrix = tl.zeros((DK, DV), dtype=tl.float32)
@@ -148,8 +143,7 @@ def mlstm_fwd_kernel_output(
             tl.store(s_ptr + places * HEADS, signed, mask=exists)
         end_whole, end_part = ends(whole, part, t, L)
         m_end = last_of(m, t, L)
-        keep = tl.exp(end_whole + end_part + m_in - m_end)
-        k = k.to(tl.float32) * tl.exp(log_write(i, whole, part, end_whole, end_part) - m_end)[:, None]
-        matrix = matrix * keep + tl.dot(tl.trans(k.to(DOT)), v, input_precision=PREC)
-        vector = vector * keep + tl.sum(k, 0)
+        matrix, vector = state_after(
+            matrix, vector, k, v, i, whole, part, end_whole, end_part, m_in, m_end, DOT, PREC
+        )
         m_in = m_end

@@ -10,7 +10,7 @@ import triton
 import triton.language as tl
 from torch import Tensor
 
-from xlstm_kernels import triton_backward, triton_forward
+from xlstm_kernels import triton_backward, triton_forward, triton_quadratic
 from xlstm_kernels.dense import EPS
 from xlstm_kernels.gates import scan_gates, stabiliser_gradient
 
@@ -20,9 +20,12 @@ PROGRAMS = 512
 """Programs to aim at when a sequence is cut into segments: a few per multiprocessor."""
 
 SHORT = 256
-"""Up to this many tokens a sequence is one segment: one launch."""
+"""Up to this many tokens the quadratic kernels run whatever the head width; see `quadratic`."""
 
 SCAN_BLOCK = 256
+
+LOW = {torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
+"""Dtypes of tokens of 16 bit, multiplied as they are."""
 
 
 class Plan(NamedTuple):
@@ -38,6 +41,16 @@ class Plan(NamedTuple):
     options: dict[str, Any]
 
 
+def quadratic(size: int, width: int) -> bool:
+    """Whether sequences of ``size`` tokens take the quadratic kernels: the one place where that is decided.
+
+    Counted, not measured: a token costs the quadratic form size * width multiplications, the chunkwise one
+    4 * width**2 where chunks are as long as heads are wide. Below `SHORT` either form is done in a few
+    microseconds, and the quadratic one has no states to write and more programs to run at a time.
+    """
+    return size <= max(SHORT, 4 * width)
+
+
 def plan(q: Tensor, precision: str, *, backward: bool) -> Plan:
     """Cut up the work for tokens (B, S, NH, DH) shaped like q.
 
@@ -45,22 +58,26 @@ def plan(q: Tensor, precision: str, *, backward: bool) -> Plan:
     """
     batch, size, heads, width = q.shape
     wide = max(16, triton.next_power_of_2(width))
-    low = q.dtype in (torch.bfloat16, torch.float16)
+    low = q.dtype in LOW
     tile, chunk = _tile(wide, low=low, backward=backward)
     tiles = triton.cdiv(width, tile)
     chunk = min(chunk, max(16, triton.next_power_of_2(size)))
     count = triton.cdiv(size, chunk)
-    segments = 1 if size <= SHORT else max(1, min(count, PROGRAMS // (batch * heads * tiles)))
+    segments = max(1, min(count, PROGRAMS // (batch * heads * tiles)))
     chunks = triton.cdiv(count, segments)
-    dot = {torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}.get(q.dtype, tl.float32)
     options = {
+        **_products(q.dtype, precision),
         "L": chunk,
-        "DOT": tl.float32 if INTERPRETED else dot,
-        "PREC": "tf32" if low else precision,
         "num_warps": 4 if wide < 64 else 8,
         "num_stages": 2 if wide <= 64 and low and not backward else 1,
     }
     return Plan(chunk, triton.cdiv(count, chunks), chunks, count, wide, tile, tiles, options)
+
+
+def _products(dtype: torch.dtype, precision: str) -> dict[str, Any]:
+    """How tokens are multiplied."""
+    dot = tl.float32 if INTERPRETED else LOW.get(dtype, tl.float32)
+    return {"DOT": dot, "PREC": "tf32" if dtype in LOW else precision}
 
 
 def _tile(wide: int, *, low: bool, backward: bool) -> tuple[int, int]:
@@ -78,6 +95,14 @@ def forward(
     q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, reverse: bool, precision: str
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Cell over (B, S, NH, DH): h, stabiliser and signed normaliser (B, S, NH) in float32."""
+    run = quadratic_forward if quadratic(q.shape[1], q.shape[3]) else chunkwise_forward
+    return run(q, k, v, i, f, reverse, precision)
+
+
+def chunkwise_forward(
+    q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, reverse: bool, precision: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Run `forward` with cost linear in S."""
     batch, size, heads, width = q.shape
     p = plan(q, precision, backward=False)
     grid = (p.tiles, p.segments, batch * heads)
@@ -119,6 +144,15 @@ def backward(
     reverse: bool, precision: str,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Gradient of `forward`: dq, dk, dv in the dtype of the tokens, di, df in that of the gates."""
+    run = quadratic_backward if quadratic(q.shape[1], q.shape[3]) else chunkwise_backward
+    return run(dh, q, k, v, i, f, h, m, signed, reverse, precision)
+
+
+def chunkwise_backward(
+    dh: Tensor, q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, h: Tensor, m: Tensor, signed: Tensor,
+    reverse: bool, precision: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Gradient of `forward`, from m and signed of either form, with cost linear in S."""
     batch, size, heads, width = q.shape
     p = plan(q, precision, backward=True)
     several = p.segments > 1
@@ -159,6 +193,82 @@ def backward(
             DK=p.wide, DV=p.tile, REVERSE=reverse, STARTS=several, **p.options,
         )  # fmt: skip
     di, df = gate_gradients(i, f, m, signed, delta, sums.sum(1), reverse)
+    return dq, dk, dv, di, df
+
+
+class QuadraticPlan(NamedTuple):
+    """How one call of the quadratic kernels is cut up."""
+
+    blocks: int
+    tokens: dict[str, Any]  # options of the kernels that take tokens
+
+
+def quadratic_plan(q: Tensor, precision: str, reverse: bool, *, backward: bool) -> QuadraticPlan:
+    """Cut up the work for tokens (B, S, NH, DH) shaped like q, as `plan` does."""
+    size, width = q.shape[1], q.shape[3]
+    wide = max(16, triton.next_power_of_2(width))
+    block = 32 if q.dtype in LOW or wide <= 64 else 16
+    block = min(block, max(16, triton.next_power_of_2(size)))
+    tokens = {
+        **_products(q.dtype, precision),
+        "L": block,
+        "D": wide,
+        "REVERSE": reverse,
+        "num_warps": 4 if wide < 64 else 8,
+        "num_stages": 2 if wide <= 64 and q.dtype in LOW and not backward else 1,
+    }
+    return QuadraticPlan(triton.cdiv(size, block), tokens)
+
+
+def scan_levels(i: Tensor, f: Tensor, reverse: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """Stabiliser of every token, and the sum of log forget gates in two parts (B, S, NH)."""
+    batch, size, heads = i.shape
+    m, whole, part = torch.empty(3, *i.shape, dtype=torch.float32, device=i.device)
+    triton_quadratic.mlstm_fwd_quad_gates[(batch * heads,)](
+        i, f, m, whole, part, *i.stride(), *f.stride(), size, heads,
+        LENGTH=max(16, triton.next_power_of_2(size)), REVERSE=reverse, num_warps=4,
+    )  # fmt: skip
+    return m, whole, part
+
+
+def quadratic_forward(
+    q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, reverse: bool, precision: str
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Run `forward` in one pass over all pairs of tokens, S up to a thousand or so."""
+    batch, size, heads, width = q.shape
+    p = quadratic_plan(q, precision, reverse, backward=False)
+    levels = scan_levels(i, f, reverse)
+    h = torch.empty(q.shape, dtype=q.dtype, device=q.device)
+    signed = torch.empty(i.shape, dtype=torch.float32, device=q.device)
+    triton_quadratic.mlstm_fwd_quad_output[batch * heads, p.blocks](
+        q, k, v, i, *levels, h, signed, *q.stride(), *k.stride(), *v.stride(), *i.stride(),
+        size, heads, width, width**-0.5, **p.tokens,
+    )  # fmt: skip
+    return h, levels[0], signed
+
+
+def quadratic_backward(
+    dh: Tensor, q: Tensor, k: Tensor, v: Tensor, i: Tensor, f: Tensor, h: Tensor, m: Tensor, signed: Tensor,
+    reverse: bool, precision: str,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    """Gradient of `quadratic_forward`."""
+    batch, size, heads, width = q.shape
+    p = quadratic_plan(q, precision, reverse, backward=True)
+    rows = batch * heads
+    levels = scan_levels(i, f, reverse)
+    delta = torch.linalg.vecdot(dh.float(), h.float())
+    dq, dk, dv = (torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v))
+    row, column, step, later = sums = torch.empty(4, *i.shape, dtype=torch.float32, device=q.device)
+    before = torch.empty(rows, p.blocks, p.blocks, dtype=torch.float32, device=q.device)
+    inputs = (q, k, v, i, dh, *levels, signed, delta)
+    strides = (*q.stride(), *k.stride(), *v.stride(), *dh.stride(), *i.stride())
+    shape = (size, heads, width, width**-0.5)
+    grid = (rows, p.blocks)
+    triton_quadratic.mlstm_bwd_quad_q[grid](*inputs, dq, row, step, before, *strides, *shape, **p.tokens)
+    triton_quadratic.mlstm_bwd_quad_kv[grid](
+        *inputs, dk, dv, column, later, before, *strides, *shape, **p.tokens
+    )
+    di, df = gate_gradients(i, f, m, signed, delta, sums, reverse)
     return dq, dk, dv, di, df
 
 

@@ -65,6 +65,39 @@ def test_every_shape(
         assert relative(x, y) <= max(output if name == "h" else gradient, 2 * relative(d, y)), name
 
 
+@pytest.fixture(params=[True, False], ids=["quadratic", "chunkwise"])
+def form(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let one form of the kernels take every shape."""
+    from xlstm_kernels import triton_launch
+
+    monkeypatch.setattr(triton_launch, "quadratic", lambda *_: request.param)
+
+
+@pytest.mark.usefixtures("form", "poisoned")
+@pytest.mark.parametrize("reverse", [False, True], ids=["forward", "reverse"])
+@pytest.mark.parametrize("kind", [*TOLERANCES, "tf32x3"])
+@pytest.mark.parametrize(
+    "shape",
+    [(1, 1, 1, 16), (2, 17, 2, 25), (40, 100, 4, 8), (1, 210, 4, 160), (2, 512, 4, 128), (1, 1000, 2, 256)],
+    ids=lambda s: "x".join(map(str, s)),
+)
+def test_either_form(
+    draw: Callable[..., Case], relative: Relative, shape: tuple[int, ...], kind: str, reverse: bool
+) -> None:
+    """Both forms of the kernels on shapes that only one of them takes by itself."""
+    dtype, precision, output, gradient = TOLERANCES.get(kind, (torch.float32, kind, 5e-6, 5e-5))
+    case = to_gpu(draw(*shape), dtype)
+    if shape[1] > 100:
+        case["f"][:, 77] = -torch.inf
+    truth = run(double(case), "dense", reverse)
+    plain = run(case, "dense", reverse)
+    found, again = (run(case, "triton", reverse, precision) for _ in range(2))
+    for name, x, z, y, d in zip(("h", *NAMES), found, again, truth, plain, strict=True):
+        assert relative(x, y) <= max(output if name == "h" else gradient, 2 * relative(d, y)), name
+        assert torch.equal(x, z)
+
+
+@pytest.mark.usefixtures("form")
 @pytest.mark.parametrize(("i_range", "f_range"), EXTREMES)
 def test_extreme_gates(
     draw: Callable[..., Case], relative: Relative, i_range: float, f_range: float | None
@@ -75,6 +108,7 @@ def test_extreme_gates(
         assert relative(x, y) <= max(2e-6 if name == "h" else 2e-5, 2 * relative(d, y)), name
 
 
+@pytest.mark.usefixtures("form")
 def test_hard_reset_and_overflow(draw: Callable[..., Case], relative: Relative) -> None:
     case = to_gpu(draw(1, 300, 2, 16), torch.float32)
     case["f"][:, 140] = -torch.inf
@@ -94,7 +128,7 @@ def test_golden(golden_cells: list[Case], relative: Relative) -> None:
             assert relative(x.cpu(), y) <= max(2e-5, 2 * relative(d.cpu(), y))
 
 
-@pytest.mark.usefixtures("poisoned")
+@pytest.mark.usefixtures("form", "poisoned")
 def test_written_and_repeatable(draw: Callable[..., Case]) -> None:
     for shape in ((2, 333, 4, 25), (1, 700, 2, 160)):
         case = to_gpu(draw(*shape), torch.float32)
@@ -103,6 +137,7 @@ def test_written_and_repeatable(draw: Callable[..., Case]) -> None:
             assert torch.equal(x, y)
 
 
+@pytest.mark.usefixtures("form")
 def test_reverse_is_flip_run_flip(draw: Callable[..., Case]) -> None:
     case = to_gpu(draw(2, 1000, 4, 32), torch.bfloat16)
     turned = {name: x.flip(1) for name, x in case.items()}
@@ -110,6 +145,7 @@ def test_reverse_is_flip_run_flip(draw: Callable[..., Case]) -> None:
         assert torch.equal(x, y.flip(1))
 
 
+@pytest.mark.usefixtures("form")
 def test_strides(draw: Callable[..., Case]) -> None:
     case = to_gpu(draw(2, 130, 4, 16), torch.float32)
     strided = {name: x.transpose(0, 2).contiguous().transpose(0, 2) for name, x in case.items()}
