@@ -19,6 +19,9 @@ STDERR_LINES = 200
 LINE_BYTES = 1000
 REAP_SECONDS = 2.0
 
+_WINDOWS_FLAGS = sum(
+    getattr(subprocess, name, 0) for name in ("CREATE_NO_WINDOW", "BELOW_NORMAL_PRIORITY_CLASS")
+)
 _EXIT_CODES = {
     126: "the command is not executable",
     127: "the command was not found",
@@ -78,7 +81,7 @@ class WorkerProcess:
                 stderr=subprocess.PIPE,
                 bufsize=0,
                 env=None if env is None else dict(env),
-                creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
+                creationflags=_WINDOWS_FLAGS,
                 start_new_session=True,
             )
         except (OSError, ValueError) as error:

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from xlstm_unet.worker.registry import Method, Params, Task
 
 MAX_WAITING = 64
+NICENESS = 5
+"""What a worker adds to its own on Unix: a window on the same cores must not wait for it."""
 FAREWELL_SECONDS = 0.5
 """What running work gets to remove its temporary files once the client is gone."""
 
@@ -41,6 +43,8 @@ def main() -> NoReturn:
     Call it before anything is printed: from here on, whatever prints to stdout prints to stderr.
     """
     tune_allocator()
+    if hasattr(os, "nice"):  # on Windows the client starts it with a lower priority
+        os.nice(NICENESS)
     serve(_prepare)
 
 

@@ -14,6 +14,7 @@ import pytest
 import xlstm_unet as xu
 from xlstm_unet.errors import CancelledError, DeviceError, ImageError, ModelError, ModelNotFoundError
 from xlstm_unet.worker.errors import HandleError, ProtocolError
+from xlstm_unet.worker.server import NICENESS
 
 SETTINGS = {"threshold": 0.4, "seed_height": 0.05, "min_size": 4}
 
@@ -51,6 +52,14 @@ def segmented(real, nuclei):
         "unit": "µm",
     }
     return real.request("segment", params, {"image": nuclei}, steps.append).result(120), steps
+
+
+@pytest.mark.skipif(not hasattr(os, "getpriority"), reason="priorities of Unix")
+def test_a_worker_gives_way_to_the_window(real):
+    pid = real.start()["pid"]
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    threads = [int(task) for task in os.listdir(f"/proc/{pid}/task")] if os.path.isdir("/proc") else [pid]
+    assert {os.getpriority(os.PRIO_PROCESS, thread) for thread in threads} == {min(19, own + NICENESS)}
 
 
 def test_hello_tells_versions_devices_and_models(real):
