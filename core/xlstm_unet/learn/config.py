@@ -120,8 +120,6 @@ class Losses(_Part):
     """Smooth L1 on the distance map inside objects (instances)."""
     distance_outside: NotNegative = 0.25
     """The same in the background, relative to inside."""
-    touching: Annotated[float, Field(ge=1)] = 1.0
-    """How much more the pixels count within which two objects touch (instances)."""
     scales: tuple[NotNegative, ...] = (1.0,)
     """Weight of each output scale, finest first (deep supervision)."""
 

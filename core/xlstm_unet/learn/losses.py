@@ -7,13 +7,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import (
-    binary_cross_entropy_with_logits,
-    cross_entropy,
-    max_pool2d,
-    max_pool3d,
-    smooth_l1_loss,
-)
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, smooth_l1_loss
 
 from xlstm_unet.learn.config import Losses
 from xlstm_unet.learn.targets import BOUNDARY
@@ -21,7 +15,6 @@ from xlstm_unet.spec import ModelSpec
 
 _BETA = 0.05
 _SMOOTH = 1.0
-_SEAM = 5
 
 
 @dataclass(frozen=True)
@@ -66,28 +59,6 @@ def instance_classes(labels: Tensor) -> Tensor:
         edge.narrow(axis, 1, length - 1).logical_or_(differs)
     inside = labels > 0
     return inside.long() + (edge & inside).long() * (BOUNDARY - 1)
-
-
-def touching_weights(labels: Tensor, weight: float) -> Tensor:
-    """Return ``weight`` where two objects lie within a window of 5 pixels a side, else 1; float32.
-
-    Weighting the seams between cells is due to Ronneberger et al. (2015), arXiv:1505.04597.
-
-    Parameters
-    ----------
-    labels
-        Instance labels (B, *spatial), 0 is background.
-    weight
-        At least 1.
-    """
-    pool = max_pool2d if labels.ndim == 3 else max_pool3d
-    numbers = labels.float()[:, None]
-    inside = numbers > 0
-    beyond = numbers.amax() + 1
-    highest = pool(numbers, _SEAM, stride=1, padding=_SEAM // 2)
-    lowest = beyond - pool(torch.where(inside, beyond - numbers, 0), _SEAM, stride=1, padding=_SEAM // 2)
-    seam = (highest > 0) & (highest != lowest)
-    return 1 + (weight - 1) * seam[:, 0].float()
 
 
 def region_table(spec: ModelSpec) -> Tensor | None:

@@ -14,13 +14,7 @@ from xlstm_unet.learn.background import fold_into_windows, normalise_alone
 from xlstm_unet.learn.bank import Bank, crop_batch, send
 from xlstm_unet.learn.config import TrainConfig
 from xlstm_unet.learn.intensity import change_intensity, empty_patches, unit_range
-from xlstm_unet.learn.losses import (
-    Targets,
-    instance_classes,
-    region_table,
-    segmentation_loss,
-    touching_weights,
-)
+from xlstm_unet.learn.losses import Targets, instance_classes, region_table, segmentation_loss
 from xlstm_unet.learn.team import Team
 from xlstm_unet.nets import Network
 from xlstm_unet.nets.runtime import compute_dtype
@@ -117,9 +111,6 @@ class BatchSource:
         supervised = labels >= 0 if self.bank.partial else None
         labels = labels.clamp(min=0)
         classes = labels if distance is None else instance_classes(labels)
-        if distance is not None and config.losses.touching > 1:
-            seams = touching_weights(labels, config.losses.touching)
-            supervised = seams if supervised is None else seams * supervised
         return image, Targets(classes, distance, supervised)
 
     def _windows(self, chosen: Tensor) -> Tensor:

@@ -9,13 +9,7 @@ import torch
 
 from xlstm_unet.images import read_labels
 from xlstm_unet.learn.config import Losses
-from xlstm_unet.learn.losses import (
-    Targets,
-    instance_classes,
-    segmentation_loss,
-    soft_dice_loss,
-    touching_weights,
-)
+from xlstm_unet.learn.losses import Targets, instance_classes, segmentation_loss, soft_dice_loss
 from xlstm_unet.learn.targets import instance_targets
 
 
@@ -89,14 +83,3 @@ def test_coarser_scales_are_compared_with_every_second_pixel() -> None:
     fine_loss = segmentation_loss([output], targets, Losses())
     coarse_loss = segmentation_loss([small], coarse, Losses())
     assert both.item() == pytest.approx((fine_loss + 0.5 * coarse_loss).item() / 1.5, rel=1e-5)
-
-
-def test_only_pixels_near_two_objects_count_more() -> None:
-    labels = torch.zeros(2, 12, 20, dtype=torch.long)
-    labels[0, 3:9, 3:8], labels[0, 3:9, 9:14] = 7, 3  # a gap of one pixel
-    labels[1, 3:9, 2:8], labels[1, 3:9, 13:18] = 1, 2  # five pixels apart
-    expected = torch.ones(2, 12, 20)
-    expected[0, 1:11, 7:10] = 4.0
-    assert torch.equal(touching_weights(labels, 4.0), expected)
-    volume = torch.stack([labels, labels], dim=1)
-    assert torch.equal(touching_weights(volume, 4.0), torch.stack([expected, expected], dim=1))
