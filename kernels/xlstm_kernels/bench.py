@@ -39,8 +39,11 @@ CPU_SHAPES = [
     (1, 210, 4, 160), (1, 256, 4, 64), (1, 1024, 4, 64), (1, 4096, 4, 64), (1, 15360, 4, 64), (1, 65536, 4,
     16),
 ]  # fmt: skip
-LAYERS = [(512, 32), (256, 64), (128, 128), (64, 128), (32, 128)]
-"""Features and side of the feature maps that a layer is timed on."""
+LAYERS = [
+    (512, 32, 32), (256, 64, 64), (128, 128, 128), (64, 128, 128), (32, 128, 128),
+    (256, 8, 16, 16), (128, 16, 32, 32), (32, 32, 32, 32),
+]  # fmt: skip
+"""Features and sides of the feature maps, in 2D and 3D, that a layer is timed on."""
 
 DENSE_LIMIT = 1 << 31
 """Largest number of pairs (B * NH * S * S) that the dense form is given."""
@@ -207,7 +210,7 @@ def copy_bandwidth(device: torch.device) -> float:
     return 2 * source.nbytes / seconds(lambda: target.copy_(source), device, 0.3)
 
 
-def _processor() -> str:
+def processor() -> str:
     """Name of the processor and number of cores."""
     listing = Path("/proc/cpuinfo")
     lines = listing.read_text().splitlines() if listing.exists() else []
@@ -221,7 +224,7 @@ def report(
     """Measure everything and print the table as it grows."""
     peer, peer_version = load_peer() if device.type == "cuda" else (None, "not run on a CPU")
     speed = copy_bandwidth(device)
-    machine = torch.cuda.get_device_name() if device.type == "cuda" else _processor()
+    machine = torch.cuda.get_device_name() if device.type == "cuda" else processor()
     result: dict[str, Any] = {
         "machine": machine,
         "torch": torch.__version__,
@@ -256,19 +259,25 @@ def report(
 def layer_report(
     device: torch.device, dtypes: list[torch.dtype], maps: list[tuple[int, ...]], budget: float
 ) -> list[dict[str, Any]]:
-    """Time the Vision-LSTM layer and a 3x3 convolution of the same feature map, without and with backward."""
+    """Time the Vision-LSTM layer and a convolution of width 3 on the same map, without and with backward.
+
+    Maps are given as (features, sides).
+    """
     rows = []
-    print("features   tokens     dtype   conv ms  layer ms  ratio  with backward  ratio")
-    for width, side in maps:
+    print("        sides features     dtype   conv ms  layer ms  ratio  with backward  ratio")
+    for width, *sides in maps:
+        flat = len(sides) == 2
+        layout = torch.channels_last if flat else torch.channels_last_3d
         for dtype in dtypes:
             with torch.random.fork_rng():
                 torch.manual_seed(0)
-                x = torch.randn(1, width, side, side, device=device, dtype=dtype)
+                x = torch.randn(1, width, *sides, device=device, dtype=dtype)
                 layer = random_layer(width, device)
-                conv = torch.nn.Conv2d(width, width, 3, padding=1, device=device, dtype=dtype)
-            x = x.contiguous(memory_format=torch.channels_last)
-            conv = conv.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-            row: dict[str, Any] = {"features": width, "tokens": side * side, "dtype": str(dtype)}
+                kind = torch.nn.Conv2d if flat else torch.nn.Conv3d
+                conv = kind(width, width, 3, padding=1, device=device, dtype=dtype)
+            x = x.contiguous(memory_format=layout)
+            conv = conv.to(memory_format=layout)  # type: ignore[call-overload]
+            row: dict[str, Any] = {"features": width, "sides": sides, "dtype": str(dtype)}
             for name, run in (
                 ("conv", conv),
                 ("layer", lambda y, w=layer: vil_layer(y.flatten(2).mT, w)),
@@ -278,7 +287,8 @@ def layer_report(
             one, other = row["layer_ms"] / row["conv_ms"], row["layer_both_ms"] / row["conv_both_ms"]
             figures = f"{row['conv_ms']:9.2f} {row['layer_ms']:9.2f} {one:6.2f}"
             figures += f" {row['layer_both_ms']:14.2f} {other:6.2f}"
-            print(f"{width:8} {side * side:8} {str(dtype)[6:]:>9} {figures}", flush=True)
+            place = "x".join(map(str, sides))
+            print(f"{place:>13} {width:8} {str(dtype)[6:]:>9} {figures}", flush=True)
     return rows
 
 
@@ -338,7 +348,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--dtype", nargs="+", default=None, choices=["float32", "bfloat16", "float16"])
     parser.add_argument(
-        "--shape", nargs="+", default=None, metavar="N,N", help="B,S,NH,DH; with --layers features,side"
+        "--shape", nargs="+", default=None, metavar="N,N", help="B,S,NH,DH; with --layers features,sides"
     )
     parser.add_argument("--threads", type=int, default=None, help="threads on a CPU")
     parser.add_argument("--seconds", type=float, default=0.2, help="time to spend on each measurement")
@@ -347,7 +357,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--gpu-suite", action="store_true", help="tests, memory checker and measurements")
     parser.add_argument("--cpu-targets", action="store_true", help="the targets of a CPU, 1 and 2 threads")
     parser.add_argument(
-        "--rehearse", action="store_true", help="the GPU suite on a CPU: every step, little of each"
+        "--rehearse", action="store_true", help="every step of either, on a CPU, little of each"
     )
     chosen = parser.parse_args(arguments)
     if chosen.gpu_suite:
@@ -357,7 +367,7 @@ def main(arguments: list[str] | None = None) -> int:
     if chosen.cpu_targets:
         from xlstm_kernels.suite import cpu_targets
 
-        return cpu_targets(chosen.json)
+        return cpu_targets(chosen.json, rehearse=chosen.rehearse)
     if chosen.threads:
         torch.set_num_threads(chosen.threads)
     device = torch.device(chosen.device)

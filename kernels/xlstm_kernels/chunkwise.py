@@ -147,10 +147,9 @@ def _rows(x: Tensor, factor: Tensor | None, dtype: torch.dtype) -> Tensor:
 
 def chunk_states(c: Chunks, state: State) -> tuple[Tensor, Tensor, State]:
     """States before every chunk, as read, [G, N, D * D] and [G, N, D]; state after the block."""
-    matrix = _passed(c.transfer(), torch.bmm(c.k_state.mT, c.v), state.matrix, first=True)
-    vector = _passed(
-        c.transfer(), torch.sum(c.k_state, 1, dtype=state.vector.dtype), state.vector, first=True
-    )
+    transfer = c.transfer()
+    matrix = _passed(transfer, torch.bmm(c.k_state.mT, c.v), state.matrix, first=True)
+    vector = _passed(transfer, torch.sum(c.k_state, 1, dtype=state.vector.dtype), state.vector, first=True)
     return matrix[:-1], vector[:-1], State(matrix[-1], vector[-1], c.gates.bounds[:, -1])
 
 

@@ -1,7 +1,7 @@
 """Compile the Triton kernels for a GPU that need not be here, and report registers, spills and shared memory.
 
 ``python -m xlstm_kernels.compile_ahead cuda:90`` (or ``cuda:80``, ``hip:gfx942``); ``--quick`` takes one
-shape. Fails where a kernel does not compile or spills more than `SPILL_BOUND`.
+width and dtype. Fails where a kernel does not compile or spills more than `SPILL_BOUND`.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from xlstm_kernels.triton_layer_launch import WARPS, layer_plan
 SPILL_BOUND = 1024
 """Bytes a thread may spill; 16-bit tokens stay far below, the widest heads in float32 come near."""
 
-SHAPES = [(1, 4096, 4, width) for width in (16, 32, 64, 128, 160, 256)]
+WIDTHS = (16, 32, 64, 128, 160, 256)
 LONGEST = 1024
 """Tokens that the quadratic kernels' gates are scanned in at a time, at most."""
 
@@ -132,7 +132,8 @@ def main(arguments: list[str] | None = None) -> int:
     """Compile all kernels for the target on the command line; the exit code counts those over the bound."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("target", help="cuda:90, cuda:80 or hip:gfx942")
-    parser.add_argument("--quick", action="store_true", help="one shape only")
+    parser.add_argument("--quick", action="store_true", help="one width and dtype only")
+    parser.add_argument("--width", type=int, nargs="+", default=WIDTHS, help="head widths")
     parser.add_argument("--only", default="", metavar="PREFIX", help="kernels whose names begin so")
     chosen = parser.parse_args(arguments)
     backend, arch = chosen.target.split(":")
@@ -141,7 +142,8 @@ def main(arguments: list[str] | None = None) -> int:
     modules = (triton_forward, triton_backward, triton_quadratic, triton_layer)
     found = {name: kernel for module in modules for name, kernel in kernels(module).items()}
     print(f"{'kernel':28} {'dtype':5} {'width':>5} {'registers':>9} {'spills':>6} {'shared':>7}")
-    for shape in SHAPES[2:3] if chosen.quick else SHAPES:
+    for width in (64,) if chosen.quick else chosen.width:
+        shape = (1, 4096, 4, width)
         for dtype, label in list(DTYPES.items())[: 1 if chosen.quick else None]:
             for name, kernel in found.items():
                 if not name.startswith(chosen.only):
@@ -152,7 +154,7 @@ def main(arguments: list[str] | None = None) -> int:
                 r = resources(compile_kernel(kernel, shape, dtype, target), target)
                 over += r["spills"] > SPILL_BOUND
                 print(
-                    f"{name:28} {label:5} {shape[-1]:5} {r['registers']:9} {r['spills']:6} {r['shared']:7}",
+                    f"{name:28} {label:5} {width:5} {r['registers']:9} {r['spills']:6} {r['shared']:7}",
                     flush=True,
                 )
     return over

@@ -1,7 +1,7 @@
 """Whole runs in one command: what needs a GPU (`bench --gpu-suite`), the targets of a CPU (`--cpu-targets`).
 
-``--rehearse`` runs the same steps on a CPU, little of each and the kernels in Triton's interpreter: it shows
-that the command is whole, and measures nothing.
+``--rehearse`` runs the same steps on a CPU, little of each and the GPU's kernels in Triton's interpreter: it
+shows that the command is whole, and measures nothing.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from typing import Any
 import torch
 
 from xlstm_kernels.backend import ENVIRONMENT
+from xlstm_kernels.bench import processor
 
 ODD_SHAPES = """
 import sys, torch
@@ -75,7 +76,11 @@ def gpu_suite(target: Path | None, *, rehearse: bool = False) -> int:
         print("there is no GPU here; --rehearse runs the steps on a CPU", file=sys.stderr)
         return 2
     target = target or Path(f"gpu-suite-{time.strftime('%Y%m%d-%H%M%S')}.json")
-    report: dict[str, Any] = {"rehearsal": rehearse, **_machine(rehearse), "steps": {}}
+    report: dict[str, Any] = {
+        "rehearsal": rehearse,
+        **_machine(None if rehearse else torch.cuda.get_device_name()),
+        "steps": {},
+    }
     with tempfile.TemporaryDirectory() as folder:
         figures = Path(folder)
         for name, command in _steps(tests, figures, rehearse=rehearse).items():
@@ -96,24 +101,34 @@ def gpu_suite(target: Path | None, *, rehearse: bool = False) -> int:
     return int(bool(failed))
 
 
-def cpu_targets(target: Path | None) -> int:
+def cpu_targets(target: Path | None, *, rehearse: bool = False) -> int:
     """Measure what `docs/kernels.md` promises of a CPU, with one thread and with two, and keep a report.
 
     The cell against the dense form, the layer against a convolution, whole networks with ViL layers against
-    without. Runs from the root of a checkout; the machine should be idle.
+    without, `dense` ones; seconds and peak memory. Runs from the root of a checkout, on an idle machine.
+
+    Parameters
+    ----------
+    target
+        JSON file to write; the one that is kept in the repository by default.
+    rehearse
+        Run little of each step; nothing is measured, and ``target`` has to be given.
 
     Returns
     -------
     int
-        0 where every step ran.
+        0 where every step ran, 1 where not, 2 where the measurements cannot run here.
     """
+    if not Path("tests/benchmarks").is_dir() or (rehearse and target is None):
+        print("run from the root of a checkout; a rehearsal needs --json", file=sys.stderr)
+        return 2
     target = target or Path("tests/benchmarks/results/cpu_targets.json")
-    report: dict[str, Any] = {**_machine(rehearse=True), "cores": os.cpu_count(), "threads": {}}
+    report: dict[str, Any] = {"rehearsal": rehearse, **_machine(None), "threads": {}}
     exit_codes = []
     with tempfile.TemporaryDirectory() as folder:
         for threads in (1, 2):
             found: dict[str, Any] = {"load": os.getloadavg()[0]} if hasattr(os, "getloadavg") else {}
-            for name, command in _cpu_steps(Path(folder)).items():
+            for name, command in _cpu_steps(Path(folder), rehearse=rehearse).items():
                 step = _step(name, command, {"OMP_NUM_THREADS": str(threads)})
                 exit_codes.append(step["exit_code"])
                 written = Path(folder) / f"{name}.json"
@@ -124,13 +139,21 @@ def cpu_targets(target: Path | None) -> int:
     return int(any(exit_codes))
 
 
-def _cpu_steps(figures: Path) -> dict[str, list[str]]:
+def _cpu_steps(figures: Path, *, rehearse: bool) -> dict[str, list[str]]:
     bench = [sys.executable, "-m", "xlstm_kernels.bench", "--device", "cpu", "--json"]
-    networks = [sys.executable, "tests/benchmarks/bench_network.py", *NETWORKS, "--repeats", "2"]
+    network = [sys.executable, "tests/benchmarks/bench_network.py", "--json", str(figures / "networks.json")]
+    cells = [*bench, str(figures / "cells.json"), "--shape"]
+    layers = [*bench, str(figures / "layers.json"), "--layers"]
+    if rehearse:
+        return {
+            "cells": [*cells, "1,64,2,16", "--seconds", "0.01"],
+            "layers": [*layers, "--shape", "16,8,8", "8,4,4,4", "--seconds", "0.01"],
+            "networks": [*network, "tiny-none", "tiny-dense", "--repeats", "1"],
+        }
     return {
-        "cells": [*bench, str(figures / "cells.json"), "--shape", "1,256,4,64", "1,1024,4,64", "1,4096,4,64"],
-        "layers": [*bench, str(figures / "layers.json"), "--layers"],
-        "networks": [*networks, "--json", str(figures / "networks.json")],
+        "cells": [*cells, "1,256,4,64", "1,1024,4,64", "1,4096,4,64"],
+        "layers": layers,
+        "networks": [*network, *NETWORKS, "--repeats", "2"],
     }
 
 
@@ -146,11 +169,13 @@ def cpu_ratios(found: dict[str, Any]) -> dict[str, float]:
                 own = cells[size, "ours"][f"{label}_ms"]
                 ratios[f"dense form to ours, {label}, {size} tokens"] = row[f"{label}_ms"] / own
     for row in found["layers"].get("rows", []):
-        ratios[f"layer to convolution, {row['features']} features"] = row["layer_ms"] / row["conv_ms"]
+        name = f"layer to convolution, {len(row['sides'])}D, {row['features']} features"
+        ratios[name] = row["layer_ms"] / row["conv_ms"]
     networks = {(row["case"], row["precision"]): row for row in found["networks"].get("rows", [])}
     for (case, precision), row in networks.items():
         if (bare := networks.get((f"{case}-none", precision))) is not None:
-            ratios[f"{case} to the same without ViL, {precision}"] = row["cpu_s"] / bare["cpu_s"]
+            clock = "cpu_s" if row["threads"] == 1 else "min_s"
+            ratios[f"{case} to the same without ViL, {precision}"] = row[clock] / bare[clock]
     return {name: round(ratio, 3) for name, ratio in ratios.items()}
 
 
@@ -171,13 +196,13 @@ def _steps(tests: Path, figures: Path, *, rehearse: bool) -> dict[str, list[str]
     few = ["--seconds", "0.01", "--dtype", "float32", "--shape"] if rehearse else []
     steps["cells"] = [*bench, "--json", str(figures / "cells.json"), *few, *(["1,64,2,16"] if few else [])]
     steps["layers"] = [*bench, "--layers", "--json", str(figures / "layers.json"), *few]
-    steps["layers"] += ["16,8"] if few else []
+    steps["layers"] += ["16,8,8"] if few else []
     steps["networks"] = [*networks, "--json", str(figures / "networks.json")]
     steps["networks"] += ["tiny-none", "tiny-dense", "--repeats", "1"] if rehearse else []
     return steps
 
 
-def _machine(rehearse: bool) -> dict[str, Any]:
+def _machine(gpu: str | None) -> dict[str, Any]:
     """What the figures depend on."""
     found: dict[str, Any] = {}
     for package in PACKAGES:
@@ -185,9 +210,8 @@ def _machine(rehearse: bool) -> dict[str, Any]:
             found[package] = version(package)
         except PackageNotFoundError:
             found[package] = None
-    name = platform.processor() if rehearse else torch.cuda.get_device_name()
     return {
-        "machine": name or platform.machine(),
+        "machine": gpu or processor(),
         "cuda": torch.version.cuda,
         "python": platform.python_version(),
         "packages": found,

@@ -273,7 +273,7 @@ def mlstm_bwd_kernel_v(
     delta_ptr += b * SIZE * HEADS + head
     if STARTS:
         grad_ptr += (row * tl.num_programs(1) + segment) * (WIDTH * WIDTH + WIDTH)
-        d_matrix, _ = load_state(grad_ptr, dk, dv, WIDTH)
+        d_matrix = load_state(grad_ptr, dk, dv, WIDTH)[0]
     else:
         d_matrix = tl.zeros((DK, DV), dtype=tl.float32)
     first = segment * CHUNKS

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from xlstm_kernels.suite import cpu_ratios, gpu_suite
+from xlstm_kernels.suite import cpu_ratios, cpu_targets, gpu_suite
 
 ROOT = Path(__file__).parents[2]
 
@@ -32,18 +32,33 @@ def test_ratios_are_those_of_the_targets() -> None:
         {"name": "dense", "shape": [1, 256, 4, 64], "forward_ms": 5.0, "both_error": "no memory"},
         {"name": "sdpa", "shape": [1, 256, 4, 64], "forward_ms": 1.0, "both_ms": 3.0},
     ]
-    layers = [{"features": 128, "layer_ms": 9.0, "conv_ms": 3.0}]
+    layers = [{"features": 128, "sides": [8, 8, 8], "layer_ms": 9.0, "conv_ms": 3.0}]
     networks = [
-        {"case": "enc-3d", "precision": "float32", "cpu_s": 11.0},
-        {"case": "enc-3d-none", "precision": "float32", "cpu_s": 10.0},
-        {"case": "small-dense", "precision": "float32", "cpu_s": 1.0},
+        {"case": "enc-3d", "precision": "float32", "threads": 1, "cpu_s": 11.0},
+        {"case": "enc-3d-none", "precision": "float32", "threads": 1, "cpu_s": 10.0},
+        {"case": "small-dense", "precision": "float32", "threads": 1, "cpu_s": 1.0},
     ]
     found = cpu_ratios({"cells": {"rows": cells}, "layers": {"rows": layers}, "networks": {"rows": networks}})
     assert found == {
         "dense form to ours, forward, 256 tokens": 2.5,
-        "layer to convolution, 128 features": 3.0,
+        "layer to convolution, 3D, 128 features": 3.0,
         "enc-3d to the same without ViL, float32": 1.1,
     }
+
+
+@pytest.mark.slow
+def test_the_targets_of_a_cpu_are_rehearsed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    assert cpu_targets(None, rehearse=True) == 2
+    assert cpu_targets(tmp_path / "report.json", rehearse=True) == 0
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["rehearsal"] is True
+    for threads in ("1", "2"):
+        found = report["threads"][threads]
+        assert found["cells"]["threads"] == int(threads)
+        assert {len(row["sides"]) for row in found["layers"]["rows"]} == {2, 3}
+        assert all(row["cpu_s"] > 0 and row["peak_mb"] > 0 for row in found["networks"]["rows"])
+        assert "layer to convolution, 3D, 8 features" in found["ratios"]
 
 
 @pytest.mark.slow
