@@ -25,10 +25,6 @@ from xlstm_unet.spec import ModelSpec
 
 _KNOWN, _DISTANCE, _BITS = 1, 2, 4
 """A bank's labels are ``number * _BITS``, plus these where class and distance are known."""
-BACKGROUND_SHARE = 0.75
-"""Share that background has of what is known of single objects, by weight: a ring around each object is less
-than an image has, and a model that sees too little of it finds too much."""
-_MOST_WEIGHT = 4.0
 _ANCHORS = 64
 """Most places of one kind that crops of a piece are put around."""
 
@@ -84,7 +80,6 @@ class BatchMaker:
         self.generator = torch.Generator().manual_seed(options.seed)
         self._noise = torch.Generator(device)
         self.size = size
-        self._background = _background_weight(supervisions) if spec.task == "instances" else 1.0
         items = [_from_piece(p, s, spec) for p, s in zip(pieces, supervisions, strict=True)]
         self._corrections = Bank.of(items, spec.input_channels, device)
         self._weights = torch.tensor([float(len(item.anchors)) for item in items])
@@ -96,13 +91,13 @@ class BatchMaker:
 
     def draw(self) -> Batch:
         """Draw the crops of one step."""
-        corrections = self._crops(self._corrections, self.options.batch, self._weights, self._background)
+        corrections = self._crops(self._corrections, self.options.batch, self._weights)
         if self._replay is None:
             return Batch(corrections, None)
         weights = torch.ones(len(self._replay))
         return Batch(corrections, self._crops(self._replay, self.options.replay_batch, weights))
 
-    def _crops(self, bank: Bank, count: int, weights: Tensor, background: float = 1.0) -> Crops:
+    def _crops(self, bank: Bank, count: int, weights: Tensor) -> Crops:
         generator = self.generator
         chosen = torch.multinomial(weights, count, replacement=True, generator=generator)
         self._noise.manual_seed(int(torch.randint(2**31, (), generator=generator)))
@@ -116,7 +111,6 @@ class BatchMaker:
         known = ((codes & _KNOWN) > 0).float()
         if crops.distance is None:
             return Crops(image, Targets(labels, None, known, whole))
-        known = torch.where(labels == 0, background * known, known)
         return Crops(image, Targets(instance_classes(labels), crops.distance * (labels > 0), known, whole))
 
 
@@ -169,14 +163,6 @@ def _config(spec: ModelSpec) -> TrainConfig:
             strength=0.5,
         ),
     )
-
-
-def _background_weight(supervisions: Sequence[Supervision]) -> float:
-    """Weight of the known background at which it has `BACKGROUND_SHARE` of all that is known, from 1 to 4."""
-    known = sum(int(np.count_nonzero(s.known)) for s in supervisions)
-    objects = sum(int(np.count_nonzero(s.known & (s.labels > 0))) for s in supervisions)
-    wanted = objects * BACKGROUND_SHARE / (1 - BACKGROUND_SHARE)
-    return min(max(wanted / max(known - objects, 1), 1.0), _MOST_WEIGHT)
 
 
 def _from_piece(piece: Piece, supervision: Supervision, spec: ModelSpec) -> Prepared:
