@@ -23,6 +23,10 @@ NARROW = 64
 """Head width from which the cell multiplies in the dtype of the tokens."""
 
 
+LONGER = 2
+"""Blocks of a layer are so many times as long as those of a cell alone: there is more to do between two."""
+
+
 class Carry(NamedTuple):
     """What a block of the layer hands to the next: state of the cell, last inputs of the convolution."""
 
@@ -40,7 +44,7 @@ def initial_carry(x: Tensor, w: FoldedWeights) -> Carry:
 
 def layer_plan(x: Tensor, w: FoldedWeights) -> tuple[int, int]:
     """Tokens per block and per chunk for x (B, S, C)."""
-    return block_plan(x.shape[0] * w.heads, x.shape[1], w.conv.shape[1] // w.heads, x.device)
+    return block_plan(x.shape[0] * w.heads, x.shape[1], w.conv.shape[1] // w.heads, x.device, LONGER)
 
 
 def vil_forward(x: Tensor, w: FoldedWeights, reverse: bool) -> tuple[Tensor, list[Carry]]:

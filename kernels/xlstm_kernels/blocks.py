@@ -16,10 +16,13 @@ LARGE_BLOCK = 1 << 24
 CHUNK, MOST_CHUNKS = 64, 32
 
 
-def block_plan(rows: int, size: int, width: int, device: torch.device) -> tuple[int, int]:
-    """Tokens per block and per chunk for ``rows`` sequences of ``size`` tokens of ``width`` features."""
+def block_plan(rows: int, size: int, width: int, device: torch.device, times: int = 1) -> tuple[int, int]:
+    """Tokens per block and per chunk for ``rows`` sequences of ``size`` tokens of ``width`` features.
+
+    Blocks have ``times`` the usual size.
+    """
     chunk = min(size, CHUNK)
-    elements = BLOCK_ELEMENTS.get(device.type, LARGE_BLOCK)
+    elements = times * BLOCK_ELEMENTS.get(device.type, LARGE_BLOCK)
     groups = max(1, min(MOST_CHUNKS, elements // (rows * chunk * width), -(-size // chunk)))
     return groups * chunk, chunk
 

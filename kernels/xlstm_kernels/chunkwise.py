@@ -148,21 +148,37 @@ def _rows(x: Tensor, factor: Tensor | None, dtype: torch.dtype) -> Tensor:
 def chunk_states(c: Chunks, state: State) -> tuple[Tensor, Tensor, State]:
     """States before every chunk, as read, [G, N, D * D] and [G, N, D]; state after the block."""
     transfer = c.transfer()
-    matrix = _passed(transfer, torch.bmm(c.k_state.mT, c.v), state.matrix, first=True)
-    vector = _passed(transfer, torch.sum(c.k_state, 1, dtype=state.vector.dtype), state.vector, first=True)
+    written, inside = _with_end(transfer, state.matrix, first=True)
+    _product(c.k_state.mT, c.v, inside)
+    matrix = _passed(transfer, written)
+    written, inside = _with_end(transfer, state.vector, first=True)
+    torch.sum(c.k_state, 1, dtype=inside.dtype, out=inside.view(-1, inside.shape[-1]))
+    vector = _passed(transfer, written)
     return matrix[:-1], vector[:-1], State(matrix[-1], vector[-1], c.gates.bounds[:, -1])
 
 
-def _passed(transfer: Tensor, chunks: Tensor, end: Tensor, *, first: bool) -> Tensor:
-    """Pass along a block what its G chunks write and what comes in at one ``end`` of it, ``first`` or last.
+def _with_end(transfer: Tensor, end: Tensor, *, first: bool) -> tuple[Tensor, Tensor]:
+    """Make room for what the G chunks of a block write beside what comes in at one ``end`` of it [N, X].
 
-    Takes what is written [G * N, ...] and what comes in [N, X]; returns [G + 1, N, X].
+    Returns all [G + 1, N, X], the end in it, first or last, and the chunks' part [G, N, X] to be filled.
     """
-    count, size = end.shape
-    written = torch.empty(transfer.shape[1], count, size, dtype=end.dtype, device=end.device)
+    written = torch.empty(transfer.shape[1], *end.shape, dtype=end.dtype, device=end.device)
     inside, outside = (written[1:], written[0]) if first else (written[:-1], written[-1])
-    inside.view(chunks.shape).copy_(chunks)
     outside.copy_(end)
+    return written, inside
+
+
+def _product(one: Tensor, other: Tensor, out: Tensor) -> None:
+    """Multiply row by row [R, D, L] and [R, L, D] into [G, N, D * D], which may be of a wider dtype."""
+    out = out.view(-1, one.shape[1], other.shape[2])
+    if out.dtype == one.dtype:
+        torch.bmm(one, other, out=out)
+    else:
+        out.copy_(torch.bmm(one, other))
+
+
+def _passed(transfer: Tensor, written: Tensor) -> Tensor:
+    """Pass along a block what is written [G + 1, N, X]: what is read, of the same shape."""
     states = torch.empty_like(written)
     torch.bmm(transfer, written.transpose(0, 1), out=states.transpose(0, 1))
     return states
@@ -287,8 +303,12 @@ def _decay_gradient(pairs: Tensor, from_state: Tensor, to_state: Tensor) -> Tens
 def _state_gradients(c: Chunks, d_num: Tensor, d_norm: Tensor, grad: State) -> tuple[Tensor, Tensor, State]:
     """Gradient of what every chunk writes, matrix and vector; of the state before the block, but for m."""
     transfer = c.transfer().mT
-    matrix = _passed(transfer, torch.bmm(c.q_state.mT, d_num), grad.matrix, first=False)
-    vector = _passed(transfer, torch.sum(c.q_state * d_norm, 1), grad.vector, first=False)
+    written, inside = _with_end(transfer, grad.matrix, first=False)
+    _product(c.q_state.mT, d_num, inside)
+    matrix = _passed(transfer, written)
+    written, inside = _with_end(transfer, grad.vector, first=False)
+    torch.sum(c.q_state * d_norm, 1, out=inside.view(-1, inside.shape[-1]))
+    vector = _passed(transfer, written)
     return matrix[1:], vector[1:], State(matrix[0], vector[0], grad.m)
 
 

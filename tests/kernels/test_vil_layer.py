@@ -79,7 +79,7 @@ def test_gradient_through_several_blocks(
     width: int,
     reverse: bool,
 ) -> None:
-    monkeypatch.setitem(blocks.BLOCK_ELEMENTS, "cpu", 1 << 12)
+    monkeypatch.setitem(blocks.BLOCK_ELEMENTS, "cpu", 1 << 11)
     x, w = tokens(2, 200, width), draw_layer(width)
     inputs = [part.requires_grad_() for part in (x, *w)]
     upstream = tokens(2, 200, width).flip(1)
