@@ -12,14 +12,16 @@ import torch
 
 from xlstm_unet.errors import ConfigError, DatasetError, TrainingError
 from xlstm_unet.learn import Dataset, make_replay
+from xlstm_unet.learn.finetune_options import FineTuneOptions
 from xlstm_unet.nets import build_network
 from xlstm_unet.spec import ModelSpec
 from xlstm_unet.study.finetune import evaluate_finetune
+from xlstm_unet.study.finetune_arms import ARMS as FINE_TUNING_ARMS
 from xlstm_unet.study.finetune_config import Protocol, Shift, protocol_names
 from xlstm_unet.study.finetune_domain import make_domain, shifted
 from xlstm_unet.zoo import write_bundle
 
-ARMS = ("ours", "no-replay", "background", "scratch", "window", "dense", "dense-all", "half")
+ARMS = ("ours", "no-replay", "no-mixing", "background", "scratch", "window", "dense", "dense-all", "half")
 
 
 @pytest.fixture(scope="module")
@@ -86,6 +88,13 @@ def test_ours_comes_first(protocol: Protocol, data_set_folder: Path, tmp_path: P
         evaluate_finetune(protocol.adapted(arms=("no-replay",)), data_set_folder.parent, tmp_path)
     with pytest.raises(ConfigError, match="nonsense"):
         evaluate_finetune(protocol.adapted(arms=("ours", "nonsense")), data_set_folder.parent, tmp_path)
+
+
+def test_arms_are_settings_of_fine_tuning() -> None:
+    options = {name: FineTuneOptions(**arm.options) for name, arm in FINE_TUNING_ARMS.items()}
+    assert options["ours"] == FineTuneOptions()
+    assert options["no-mixing"] == FineTuneOptions(root_share=0.0)
+    assert options["scratch"].root_share == 0, "new weights would be part of the result"
 
 
 def test_what_is_scored_is_never_corrected(protocol: Protocol, data_set_folder: Path) -> None:
