@@ -4,9 +4,15 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PIP := $(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt
+UV := $(BIN)/uv pip install -q -c constraints.txt
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo)
 APT := $(SUDO) env DEBIAN_FRONTEND=noninteractive apt-get
+
+# uv installs in a third of pip's time. It does not read pip's settings: those in the environment are passed on.
+export UV_HTTP_TIMEOUT ?= 180
+$(if $(PIP_FIND_LINKS),$(eval export UV_FIND_LINKS ?= $(PIP_FIND_LINKS)))
+$(if $(PIP_INDEX_URL),$(eval export UV_DEFAULT_INDEX ?= $(PIP_INDEX_URL)))
+$(if $(PIP_CERT),$(eval export SSL_CERT_FILE ?= $(PIP_CERT)))
 
 # torch without CUDA: from pip's own wheel folder where there is one, else from PyTorch's index of CPU builds.
 # `make TORCH_INDEX= ...` takes PyPI's build (on Linux, with CUDA).
@@ -32,7 +38,6 @@ SLICER := .venv-slicer
 SLICER_NEXT := .venv-slicer-next
 SLICER_WEB := .venv-slicer-web
 SLICER_PYTHON ?= $(shell command -v python3.11 || echo python3)
-SLICER_PIP := -m pip --disable-pip-version-check install -q -c constraints.txt
 SLICER_TESTS := OMP_NUM_THREADS=1 QT_QPA_PLATFORM=offscreen
 SLICER_PYTEST := -m pytest -q -c tests/extension/pytest.ini
 
@@ -68,53 +73,56 @@ $(VENV)/.created:
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-$(VENV)/.torch: $(VENV)/.created constraints.txt
-	$(PIP) $(TORCH_SOURCE) torch || $(PIP) torch
+$(BIN)/uv: | $(VENV)/.created
+	$(BIN)/python -m pip --disable-pip-version-check install -q -c constraints.txt uv
+
+$(VENV)/.torch: $(VENV)/.created constraints.txt | $(BIN)/uv
+	$(UV) --python $(BIN)/python $(TORCH_SOURCE) torch || $(UV) --python $(BIN)/python torch
 	@touch $@
 
 $(VENV)/.package: $(VENV)/.torch pyproject.toml
-	$(PIP) -e .
+	$(UV) --python $(BIN)/python -e .
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.package
-	$(PIP) -e '.[test,train]'
+	$(UV) --python $(BIN)/python -e '.[test,train]'
 	@touch $@
 
 # napari needs a display and OpenGL; here both in software.
 $(VENV)/.napari: $(VENV)/.test
-	$(PIP) -e '.[napari,test-napari]'
+	$(UV) --python $(BIN)/python -e '.[napari,test-napari]'
 	@if command -v apt-get >/dev/null; then $(APT) update -q && \
 	    $(APT) install -qy --no-install-recommends xvfb xauth libegl1 libgl1 libgl1-mesa-dri libdbus-1-3 \
 	        libxkbcommon-x11-0 libxcb-cursor0 libxcb-icccm4 libxcb-keysyms1; fi
 	@touch $@
 
 # Optional: bioimageio.core checks our exports; its needs clash with ours, so it has an environment of its own.
-$(VENV)/.bioimageio: $(VENV)/.created
+$(VENV)/.bioimageio: $(VENV)/.created | $(BIN)/uv
 	@$(PYTHON) -m venv $(VENV)/bioimageio && \
-	    $(VENV)/bioimageio/bin/python -m pip --disable-pip-version-check install -q -c constraints.txt $(TORCH_SOURCE) torch && \
-	    $(VENV)/bioimageio/bin/python -m pip --disable-pip-version-check install -q bioimageio.core 'pydantic<2.14' || \
+	    $(UV) --python $(VENV)/bioimageio/bin/python $(TORCH_SOURCE) torch && \
+	    $(BIN)/uv pip install -q --python $(VENV)/bioimageio/bin/python bioimageio.core 'pydantic<2.14' || \
 	    { rm -rf $(VENV)/bioimageio; echo "bioimageio.core could not be installed; its tests will be skipped."; }
 	@touch $@
 
 # Optional: kernels are also tested in Triton's interpreter where Triton exists (Linux, x86-64; 700 MB).
 $(VENV)/.triton: $(VENV)/.test
 	@if [ "$$(uname -sm)" = "Linux x86_64" ]; then \
-	    $(PIP) triton || echo "Triton could not be installed; its tests will be skipped."; fi
+	    $(UV) --python $(BIN)/python triton || echo "Triton could not be installed; its tests will be skipped."; fi
 	@touch $@
 
 $(SLICER)/.ready: $(VENV)/.napari
 	$(SLICER_PYTHON) -m venv $(SLICER)
-	$(SLICER)/bin/python $(SLICER_PIP) slicer-core==5.12.4.0 pytest PyQt6 cmake
+	$(UV) --python $(SLICER)/bin/python slicer-core==5.12.4.0 pytest PyQt6 cmake
 	@touch $@
 
 $(SLICER_NEXT)/.ready: $(VENV)/.napari
 	$(SLICER_PYTHON) -m venv $(SLICER_NEXT)
-	$(SLICER_NEXT)/bin/python $(SLICER_PIP) slicer-core==5.13.31053.0 pytest PyQt6 cmake
+	$(UV) --python $(SLICER_NEXT)/bin/python slicer-core==5.13.31053.0 pytest PyQt6 cmake
 	@touch $@
 
 # Chromium comes from Playwright, or from the system's packages where that cannot be reached.
 $(SLICER_WEB)/.ready: $(VENV)/.napari
 	$(SLICER_PYTHON) -m venv $(SLICER_WEB)
-	$(SLICER_WEB)/bin/python $(SLICER_PIP) 'trame-slicer[standalone]==2.0.0' playwright pytest
+	$(UV) --python $(SLICER_WEB)/bin/python 'trame-slicer[standalone]==2.0.0' playwright pytest
 	$(SLICER_WEB)/bin/playwright install chromium || $(APT) install -qy --no-install-recommends chromium
 	@touch $@

@@ -1,9 +1,9 @@
 #!/bin/sh
-# The whole study of docs/fine-tuning-study.md; started again it goes on where it was. A few hours on two cores.
+# The whole study of docs/fine-tuning-study.md; started again it goes on where it was. Many hours on two cores.
 #   docs/run_fine_tuning_study.sh DATA OUTPUT [STEPS]
 # DATA holds nuclei/, phase_cells/ and hippocampus/; OUTPUT gets one folder a protocol.
 set -e
-data=$1 output=$2 steps=${3:-150}
+data=$1 output=$2 steps=${3:-60}
 base="$output/fluo-base"
 if [ ! -e "$base/fluo-base/model.json" ]; then
     mkdir -p "$output/fluorescence"

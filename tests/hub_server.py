@@ -60,7 +60,7 @@ class HubServer:
     swapped
         By file name: bytes that are served in place of the right ones, under the right digest.
     stalled
-        File names whose download stops half-way and goes no further until the server is closed.
+        File names whose download stops half-way; it breaks off when they are taken out again.
     log
         Requests: method, path, Range.
     """
@@ -245,8 +245,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.flush()
             time.sleep(self.hub.slow_seconds)
         if stop < len(content):
-            if path in self.hub.stalled:
-                self.hub.closed.wait()
+            while path in self.hub.stalled and not self.hub.closed.wait(0.02):
+                pass
             self.close_connection = True
             self.connection.shutdown(socket.SHUT_RDWR)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterator
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
@@ -64,7 +65,7 @@ def tiny(tmp_path_factory: pytest.TempPathFactory, spec: ModelSpec, network: Net
 
 
 @pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Path) -> hub_server.HubServer:
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Path) -> Iterator[hub_server.HubServer]:
     """The Hub with ``acme/tiny`` on it, an empty cache and an empty store."""
     from huggingface_hub import constants
 
@@ -75,7 +76,12 @@ def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny: Path) -> hub_serv
     monkeypatch.delenv("HF_TOKEN", raising=False)
     _SERVER.forget_everything()
     _SERVER.add("acme/tiny", tiny)
-    return _SERVER
+    yield _SERVER
+    _SERVER.forget_everything()
+    for thread in threading.enumerate():
+        if thread.name == "download":  # of a cancelled download; its next request belongs to no other test
+            thread.join(30)
+            assert not thread.is_alive()
 
 
 @pytest.fixture

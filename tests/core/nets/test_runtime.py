@@ -84,7 +84,8 @@ def test_bfloat16_costs_little_accuracy(copied_golden, case: str) -> None:
             autocast = network(x)
     error = (y - exact).norm() / exact.norm()
     assert 1e-4 < error < 0.15
-    assert error < 1.1 * (autocast - exact).norm() / exact.norm()
+    if compute_dtype(CPU) == torch.bfloat16:  # elsewhere nobody computes in it, and oneDNN rounds otherwise
+        assert error < 1.1 * (autocast - exact).norm() / exact.norm()
     assert (y.argmax(1) == exact.argmax(1)).float().mean() > 0.93
 
 
