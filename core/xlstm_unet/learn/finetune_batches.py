@@ -115,11 +115,14 @@ class BatchMaker:
 
 
 def crop_size(spec: ModelSpec, options: FineTuneOptions) -> tuple[int, ...]:
-    """Size of the crops: three quarters of the patch, in whole strides, or as the options say."""
+    """Size of the crops, in whole strides: half of a picture's patch, which gives more and as useful steps
+    in the same time, three quarters of a volume's, or as the options say.
+    """
     stride = [int(n) for n in np.prod(np.array(spec.network.strides), axis=0)]
     if spec.network.channel_tokens:
         return spec.patch_size
-    wanted = [3 * n / 4 for n in spec.patch_size] if options.crop is None else [options.crop] * spec.dimension
+    share = 0.5 if spec.dimension == 2 else 0.75
+    wanted = [options.crop or share * n for n in spec.patch_size]
     return tuple(max(s, round(n / s) * s) for n, s in zip(wanted, stride, strict=True))
 
 
