@@ -357,17 +357,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--gpu-suite", action="store_true", help="tests, memory checker and measurements")
     parser.add_argument("--cpu-targets", action="store_true", help="the targets of a CPU, 1 and 2 threads")
     parser.add_argument(
+        "--minutes", type=float, default=120.0, help="time for either; what still runs then is stopped"
+    )
+    parser.add_argument(
         "--rehearse", action="store_true", help="every step of either, on a CPU, little of each"
     )
     chosen = parser.parse_args(arguments)
     if chosen.gpu_suite:
         from xlstm_kernels.suite import gpu_suite
 
-        return gpu_suite(chosen.json, rehearse=chosen.rehearse)
+        return gpu_suite(chosen.json, minutes=chosen.minutes, rehearse=chosen.rehearse)
     if chosen.cpu_targets:
-        from xlstm_kernels.suite import cpu_targets
+        from xlstm_kernels.targets import cpu_targets
 
-        return cpu_targets(chosen.json, rehearse=chosen.rehearse)
+        return cpu_targets(chosen.json, minutes=chosen.minutes, rehearse=chosen.rehearse)
     if chosen.threads:
         torch.set_num_threads(chosen.threads)
     device = torch.device(chosen.device)

@@ -1,7 +1,8 @@
 """Compile the Triton kernels for a GPU that need not be here, and report registers, spills and shared memory.
 
-``python -m xlstm_kernels.compile_ahead cuda:90`` (or ``cuda:80``, ``hip:gfx942``); ``--quick`` takes one
-width and dtype. Fails where a kernel does not compile or spills more than `SPILL_BOUND`.
+``python -m xlstm_kernels.compile_ahead cuda:90`` (or ``cuda:80``, ``hip:gfx942``); ``--quick`` takes the
+width that is asked most of in either dtype. Fails where a kernel does not compile or goes over a bound:
+`SPILLS`, `REGISTERS`, `SHARED`.
 """
 
 from __future__ import annotations
@@ -21,12 +22,19 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from xlstm_kernels import triton_backward, triton_forward, triton_layer, triton_quadratic
+from xlstm_kernels import triton_backward, triton_forward, triton_launch, triton_layer, triton_quadratic
 from xlstm_kernels.triton_launch import SCAN_BLOCK, plan, quadratic_plan
 from xlstm_kernels.triton_layer_launch import WARPS, layer_plan
 
-SPILL_BOUND = 1024
-"""Bytes a thread may spill; 16-bit tokens stay far below, the widest heads in float32 come near."""
+SPILLS = {torch.bfloat16: 256, torch.float32: 768}
+"""Bytes that a thread may spill, by dtype of the tokens: the most that any kernel needs at any width, rounded
+up. 16-bit tokens are what the kernels are made for; float32 is multiplied without matrix units."""
+
+REGISTERS = {"cuda": 65536 // 32, "hip": 65536 * 4 // 64}
+"""Registers of a multiprocessor by the threads that it runs as one: a program has to fit."""
+
+SHARED = {"cuda:90": 232448, "cuda:80": 166912, "hip:gfx942": 65536}
+"""Bytes of shared memory that one program can have."""
 
 WIDTHS = (16, 32, 64, 128, 160, 256)
 LONGEST = 1024
@@ -119,45 +127,63 @@ def resources(compiled: Any, target: GPUTarget) -> dict[str, int]:
             "spills": int(spills[1]) if spills else -1,
         }
     else:
-        for key, pattern in (
-            ("registers", r"\.vgpr_count:\s*(\d+)"),
-            ("spills", r"\.vgpr_spill_count:\s*(\d+)"),
-        ):
-            match = re.search(pattern, compiled.asm["amdgcn"])
-            found[key] = int(match[1]) if match else -1
+        registers, spills = (
+            re.search(pattern, compiled.asm["amdgcn"])
+            for pattern in (r"\.vgpr_count:\s*(\d+)", r"\.vgpr_spill_count:\s*(\d+)")
+        )
+        found |= {
+            "registers": int(registers[1]) if registers else -1,
+            "spills": 4 * int(spills[1]) if spills else -1,
+        }
     return found
 
 
+def excess(found: dict[str, int], warps: int, dtype: torch.dtype, target: str) -> list[str]:
+    """Which bounds a kernel goes over, in words."""
+    bounds = {
+        "spills": SPILLS[dtype],
+        "registers": REGISTERS[target.split(":")[0]] // warps,
+        "shared": SHARED[target],
+    }
+    return [
+        f"{key} over {bound}" if found[key] > bound else f"{key} unknown"
+        for key, bound in bounds.items()
+        if not 0 <= found[key] <= bound
+    ]
+
+
 def main(arguments: list[str] | None = None) -> int:
-    """Compile all kernels for the target on the command line; the exit code counts those over the bound."""
+    """Compile all kernels for the target on the command line; 1 where any goes over a bound."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("target", help="cuda:90, cuda:80 or hip:gfx942")
-    parser.add_argument("--quick", action="store_true", help="one width and dtype only")
+    parser.add_argument("target", choices=list(SHARED))
+    parser.add_argument("--quick", action="store_true", help="the widest heads only")
     parser.add_argument("--width", type=int, nargs="+", default=WIDTHS, help="head widths")
     parser.add_argument("--only", default="", metavar="PREFIX", help="kernels whose names begin so")
     chosen = parser.parse_args(arguments)
     backend, arch = chosen.target.split(":")
     target = GPUTarget(backend, int(arch) if backend == "cuda" else arch, 32 if backend == "cuda" else 64)
+    triton_launch.WAVE = target.warp_size
     over = 0
     modules = (triton_forward, triton_backward, triton_quadratic, triton_layer)
     found = {name: kernel for module in modules for name, kernel in kernels(module).items()}
     print(f"{'kernel':28} {'dtype':5} {'width':>5} {'registers':>9} {'spills':>6} {'shared':>7}")
-    for width in (64,) if chosen.quick else chosen.width:
+    for width in (max(WIDTHS),) if chosen.quick else chosen.width:
         shape = (1, 4096, 4, width)
-        for dtype, label in list(DTYPES.items())[: 1 if chosen.quick else None]:
+        for dtype, label in DTYPES.items():
             for name, kernel in found.items():
                 if not name.startswith(chosen.only):
                     continue
                 like = torch.empty(shape, dtype=dtype, device="meta")
                 if name.endswith("kernel_v") and plan(like, "ieee", backward=True).tiles == 1:
                     continue
-                r = resources(compile_kernel(kernel, shape, dtype, target), target)
-                over += r["spills"] > SPILL_BOUND
-                print(
-                    f"{name:28} {label:5} {width:5} {r['registers']:9} {r['spills']:6} {r['shared']:7}",
-                    flush=True,
-                )
-    return over
+                compiled = compile_kernel(kernel, shape, dtype, target)
+                r = resources(compiled, target)
+                too_much = excess(r, compiled.metadata.num_warps, dtype, chosen.target)
+                over += bool(too_much)
+                figures = f"{r['registers']:9} {r['spills']:6} {r['shared']:7}"
+                print(f"{name:28} {label:5} {width:5} {figures} {', '.join(too_much)}", flush=True)
+    print(f"{over} over their bounds")
+    return int(over > 0)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""Whole runs in one command: what needs a GPU (`bench --gpu-suite`), the targets of a CPU (`--cpu-targets`).
+"""All that needs a GPU in one command: tests, memory checker and measurements (`bench --gpu-suite`).
 
-``--rehearse`` runs the same steps on a CPU, little of each and the GPU's kernels in Triton's interpreter: it
-shows that the command is whole, and measures nothing.
+``--rehearse`` runs the same steps on a CPU, little of each and in Triton's interpreter: it shows that the
+command is whole, and measures nothing.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import json
 import os
 import platform
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -44,21 +45,26 @@ if not few:
     torch.cuda.synchronize()
 """
 
-NETWORKS = ("enc-512", "enc-512-none", "enc-3d", "enc-3d-none", "small-dense", "dense-3d")
-"""Cases of ``bench_network.py`` that the targets of a CPU are about."""
-
 PACKAGES = ("torch", "triton", "mlstm_kernels", "xlstm-unet")
 OUTPUT = 8000
 """Characters of a step's output that are kept."""
 
+MINUTES = 120.0
+"""Time for a whole run by default."""
 
-def gpu_suite(target: Path | None, *, rehearse: bool = False) -> int:
+LATE = 124
+"""Exit code of a step that was stopped because the time was up."""
+
+
+def gpu_suite(target: Path | None, *, minutes: float = MINUTES, rehearse: bool = False) -> int:
     """Run the suite from the root of a checkout and keep a report.
 
     Parameters
     ----------
     target
         JSON file to write; named after the time by default.
+    minutes
+        After so many the step that runs is stopped, and the report says so.
     rehearse
         Run the steps on a CPU.
 
@@ -76,9 +82,10 @@ def gpu_suite(target: Path | None, *, rehearse: bool = False) -> int:
         print("there is no GPU here; --rehearse runs the steps on a CPU", file=sys.stderr)
         return 2
     target = target or Path(f"gpu-suite-{time.strftime('%Y%m%d-%H%M%S')}.json")
+    deadline = time.monotonic() + 60 * minutes
     report: dict[str, Any] = {
         "rehearsal": rehearse,
-        **_machine(None if rehearse else torch.cuda.get_device_name()),
+        **machine(None if rehearse else torch.cuda.get_device_name()),
         "steps": {},
     }
     with tempfile.TemporaryDirectory() as folder:
@@ -88,7 +95,7 @@ def gpu_suite(target: Path | None, *, rehearse: bool = False) -> int:
             environment = {} if name == "tests" else {ENVIRONMENT: "triton"}
             if rehearse and name != "tests":
                 environment |= {"TRITON_INTERPRET": "1"}
-            report["steps"][name] = _step(name, command, environment)
+            report["steps"][name] = run_step(name, command, environment, deadline)
             written = figures / f"{name}.json"
             if written.exists():
                 report["steps"][name]["figures"] = json.loads(written.read_text())
@@ -99,84 +106,6 @@ def gpu_suite(target: Path | None, *, rehearse: bool = False) -> int:
     failed = [name for name, step in report["steps"].items() if step["exit_code"]]
     print(f"report: {target}; {'failed: ' + ', '.join(failed) if failed else 'every step passed'}")
     return int(bool(failed))
-
-
-def cpu_targets(target: Path | None, *, rehearse: bool = False) -> int:
-    """Measure what `docs/kernels.md` promises of a CPU, with one thread and with two, and keep a report.
-
-    The cell against the dense form, the layer against a convolution, whole networks with ViL layers against
-    without, `dense` ones; seconds and peak memory. Runs from the root of a checkout, on an idle machine.
-
-    Parameters
-    ----------
-    target
-        JSON file to write; the one that is kept in the repository by default.
-    rehearse
-        Run little of each step; nothing is measured, and ``target`` has to be given.
-
-    Returns
-    -------
-    int
-        0 where every step ran, 1 where not, 2 where the measurements cannot run here.
-    """
-    if not Path("tests/benchmarks").is_dir() or (rehearse and target is None):
-        print("run from the root of a checkout; a rehearsal needs --json", file=sys.stderr)
-        return 2
-    target = target or Path("tests/benchmarks/results/cpu_targets.json")
-    report: dict[str, Any] = {"rehearsal": rehearse, **_machine(None), "threads": {}}
-    exit_codes = []
-    with tempfile.TemporaryDirectory() as folder:
-        for threads in (1, 2):
-            found: dict[str, Any] = {"load": os.getloadavg()[0]} if hasattr(os, "getloadavg") else {}
-            for name, command in _cpu_steps(Path(folder), rehearse=rehearse).items():
-                step = _step(name, command, {"OMP_NUM_THREADS": str(threads)})
-                exit_codes.append(step["exit_code"])
-                written = Path(folder) / f"{name}.json"
-                found[name] = json.loads(written.read_text()) if written.exists() else step
-            report["threads"][str(threads)] = found | {"ratios": cpu_ratios(found)}
-            target.write_text(json.dumps(report, indent=1) + "\n")
-    print(json.dumps({n: found["ratios"] for n, found in report["threads"].items()}, indent=1))
-    return int(any(exit_codes))
-
-
-def _cpu_steps(figures: Path, *, rehearse: bool) -> dict[str, list[str]]:
-    bench = [sys.executable, "-m", "xlstm_kernels.bench", "--device", "cpu", "--json"]
-    network = [sys.executable, "tests/benchmarks/bench_network.py", "--json", str(figures / "networks.json")]
-    cells = [*bench, str(figures / "cells.json"), "--shape"]
-    layers = [*bench, str(figures / "layers.json"), "--layers"]
-    if rehearse:
-        return {
-            "cells": [*cells, "1,64,2,16", "--seconds", "0.01"],
-            "layers": [*layers, "--shape", "16,8,8", "8,4,4,4", "--seconds", "0.01"],
-            "networks": [*network, "tiny-none", "tiny-dense", "--repeats", "1"],
-        }
-    return {
-        "cells": [*cells, "1,256,4,64", "1,1024,4,64", "1,4096,4,64"],
-        "layers": layers,
-        "networks": [*network, *NETWORKS, "--repeats", "2"],
-    }
-
-
-def cpu_ratios(found: dict[str, Any]) -> dict[str, float]:
-    """Ratios that the targets are about: the dense form to ours, a layer to a convolution, networks."""
-    ratios = {}
-    cells: dict[tuple[int, str], dict[str, Any]] = {
-        (row["shape"][1], row["name"]): row for row in found["cells"].get("rows", [])
-    }
-    for (size, name), row in cells.items():
-        for label in ("forward", "both"):
-            if name == "dense" and f"{label}_ms" in row:
-                own = cells[size, "ours"][f"{label}_ms"]
-                ratios[f"dense form to ours, {label}, {size} tokens"] = row[f"{label}_ms"] / own
-    for row in found["layers"].get("rows", []):
-        name = f"layer to convolution, {len(row['sides'])}D, {row['features']} features"
-        ratios[name] = row["layer_ms"] / row["conv_ms"]
-    networks = {(row["case"], row["precision"]): row for row in found["networks"].get("rows", [])}
-    for (case, precision), row in networks.items():
-        if (bare := networks.get((f"{case}-none", precision))) is not None:
-            clock = "cpu_s" if row["threads"] == 1 else "min_s"
-            ratios[f"{case} to the same without ViL, {precision}"] = row[clock] / bare[clock]
-    return {name: round(ratio, 3) for name, ratio in ratios.items()}
 
 
 def _steps(tests: Path, figures: Path, *, rehearse: bool) -> dict[str, list[str]]:
@@ -202,7 +131,7 @@ def _steps(tests: Path, figures: Path, *, rehearse: bool) -> dict[str, list[str]
     return steps
 
 
-def _machine(gpu: str | None) -> dict[str, Any]:
+def machine(gpu: str | None) -> dict[str, Any]:
     """What the figures depend on."""
     found: dict[str, Any] = {}
     for package in PACKAGES:
@@ -220,18 +149,44 @@ def _machine(gpu: str | None) -> dict[str, Any]:
     }
 
 
-def _step(name: str, command: list[str], environment: dict[str, str]) -> dict[str, Any]:
+def run_step(name: str, command: list[str], environment: dict[str, str], deadline: float) -> dict[str, Any]:
+    """Run a command and return its exit code, its time and the end of what it printed.
+
+    Parameters
+    ----------
+    environment
+        Variables besides those of this process.
+    deadline
+        Time of `time.monotonic` at which the command and all that it started are stopped: exit code `LATE`.
+    """
     print(f"== {name}: {' '.join(command)}", flush=True)
-    start = time.perf_counter()
-    done = subprocess.run(
+    start = time.monotonic()
+    with subprocess.Popen(
         command,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        check=False,
         env=os.environ | environment,
-    )
-    tail = done.stdout[-OUTPUT:]
+        start_new_session=True,
+    ) as process:
+        try:
+            output, _ = process.communicate(timeout=max(0.0, deadline - start))
+            code = process.returncode
+        except subprocess.TimeoutExpired:
+            _kill(process)
+            output, code = f"{process.communicate()[0]}\nstopped: the time is up\n", LATE
+        except BaseException:
+            _kill(process)
+            raise
+    tail = output[-OUTPUT:]
     print(tail, flush=True)
-    seconds = time.perf_counter() - start
-    return {"command": " ".join(command), "exit_code": done.returncode, "seconds": seconds, "output": tail}
+    seconds = time.monotonic() - start
+    return {"command": " ".join(command), "exit_code": code, "seconds": seconds, "output": tail}
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    """End a process and, where there are process groups, all that it started."""
+    if hasattr(os, "killpg"):
+        os.killpg(process.pid, signal.SIGKILL)
+    else:
+        process.kill()

@@ -232,7 +232,7 @@ def mlstm_bwd_kernel_qk(
 
         through = across * (tl.sum(tl.sum(d_matrix * matrix, 1), 0) + tl.sum(d_vector * vector, 0))
         later = tl.sum(tl.where(t[:, None] > t[None, :], tl.cumsum(pairs, 1), 0.0), 0)
-        out = tile * GATES + gates + places * HEADS
+        out = tile.to(tl.int64) * GATES + gates + places * HEADS
         tl.store(row_ptr + out, tl.sum(pairs, 1) + from_state, mask=exists)
         tl.store(column_ptr + out, tl.sum(pairs, 0) + to_state, mask=exists)
         tl.store(step_ptr + out, tl.cumsum(from_state, 0, reverse=True) + through, mask=exists)

@@ -29,7 +29,8 @@ def positions(chunk, SIZE, L: tl.constexpr, REVERSE: tl.constexpr):
 def load_tokens(base, places, exists, stride_s, columns, stride_d, WIDTH):
     """Load tokens, [L, D]; zero outside."""
     mask = exists[:, None] & (columns[None, :] < WIDTH)
-    return tl.load(base + places[:, None] * stride_s + columns[None, :] * stride_d, mask=mask, other=0.0)
+    address = base + places[:, None] * stride_s + columns[None, :].to(tl.int64) * stride_d
+    return tl.load(address, mask=mask, other=0.0)
 
 
 @triton.jit

@@ -24,6 +24,9 @@ SHORT = 256
 
 SCAN_BLOCK = 256
 
+WAVE = 64 if torch.version.hip else 32
+"""Threads that a GPU runs as one: Triton counts programs in these."""
+
 LOW = {torch.bfloat16: tl.bfloat16, torch.float16: tl.float16}
 """Dtypes of tokens of 16 bit, multiplied as they are."""
 
@@ -68,7 +71,7 @@ def plan(q: Tensor, precision: str, *, backward: bool) -> Plan:
     options = {
         **_products(q.dtype, precision),
         "L": chunk,
-        "num_warps": 4 if wide < 64 else 8,
+        "num_warps": (128 if wide < 64 else 256) // WAVE,
         "num_stages": 2 if wide <= 64 and low and not backward else 1,
     }
     return Plan(chunk, triton.cdiv(count, chunks), chunks, count, wide, tile, tiles, options)
@@ -192,7 +195,7 @@ def chunkwise_backward(
             *q.stride(), *k.stride(), *dh.stride(), *gate_strides, *shape, width**-0.5,
             DK=p.wide, DV=p.tile, REVERSE=reverse, STARTS=several, **p.options,
         )  # fmt: skip
-    di, df = gate_gradients(i, f, m, signed, delta, sums.sum(1), reverse)
+    di, df = gate_gradients(i, f, m, signed, delta, sums, reverse)
     return dq, dk, dv, di, df
 
 
@@ -214,7 +217,7 @@ def quadratic_plan(q: Tensor, precision: str, reverse: bool, *, backward: bool) 
         "L": block,
         "D": wide,
         "REVERSE": reverse,
-        "num_warps": 4 if wide < 64 else 8,
+        "num_warps": (128 if wide < 64 else 256) // WAVE,
         "num_stages": 2 if wide <= 64 and q.dtype in LOW and not backward else 1,
     }
     return QuadraticPlan(triton.cdiv(size, block), tokens)
@@ -268,20 +271,24 @@ def quadratic_backward(
     triton_quadratic.mlstm_bwd_quad_kv[grid](
         *inputs, dk, dv, column, later, before, *strides, *shape, **p.tokens
     )
-    di, df = gate_gradients(i, f, m, signed, delta, sums, reverse)
+    di, df = gate_gradients(i, f, m, signed, delta, sums.unsqueeze(1), reverse)
     return dq, dk, dv, di, df
 
 
 def gate_gradients(
     i: Tensor, f: Tensor, m: Tensor, signed: Tensor, delta: Tensor, sums: Tensor, reverse: bool
 ) -> tuple[Tensor, Tensor]:
-    """Finish the gradients of the gates from the sums of ``P * dP``; see `chunkwise.backward_block`."""
+    """Finish the gradients of the gates from sums of ``P * dP``; see `chunkwise.backward_block`.
+
+    ``sums`` are (4, tiles, B, S, NH): over targets, over sources, and in two parts over the pairs that a
+    forget gate lies between.
+    """
     batch, size, heads = i.shape
 
     def ordered(x: Tensor) -> Tensor:
         return (x.flip(-2) if reverse else x).transpose(-1, -2).flatten(-3, -2)
 
-    row, column, step, shifted = ordered(sums).double()
+    row, column, step, shifted = ordered(sums.sum(1)).double()
     flipped = ordered(f)
     gates = scan_gates(
         ordered(i), flipped, m.new_full((batch * heads,), -torch.inf, dtype=torch.float64), size

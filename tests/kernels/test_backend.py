@@ -45,12 +45,6 @@ def test_a_broken_triton_is_reported(tmp_path: Path) -> None:
     assert "OSError: libtriton is broken" in done.stdout
 
 
-def test_import_leaves_triton_alone() -> None:
-    code = "import sys, xlstm_kernels; print('triton' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
-
-
 def test_the_compiler_is_not_imported() -> None:
     """It costs every process a second, and brings a second LLVM into one that shows a GL window."""
     script = (

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,22 @@ pytest.importorskip("triton")
 HERE = Path(__file__).parent
 NAMES = ("q", "k", "v", "i", "f")
 Case = dict[str, Tensor]
+Interpret = Callable[..., list[list[Tensor]]]
+
+SERVER = """
+import json, os, sys, traceback
+import xlstm_kernels.triton_layer_launch
+for line in sys.stdin:
+    script, *sys.argv[1:] = json.loads(line)
+    if (child := os.fork()) == 0:
+        try:
+            exec(script, {})
+        except BaseException:
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    print(os.waitpid(child, 0)[1], flush=True)
+"""
 
 SCRIPT = """
 import sys, torch
@@ -43,14 +60,29 @@ torch.save(out, sys.argv[2])
 """
 
 
-def interpret(cases: list[Any], folder: Path, script: str = SCRIPT) -> list[list[Tensor]]:
-    """Run cases in a process of its own: the interpreter is switched on before kernels are defined."""
-    torch.save(cases, folder / "cases.pt")
+@pytest.fixture(scope="module")
+def interpret() -> Iterator[Interpret]:
+    """Run cases in a fork of a process where the interpreter was switched on before kernels were defined."""
     environment = os.environ | {"TRITON_INTERPRET": "1", "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", script, str(folder / "cases.pt"), str(folder / "out.pt")]
-    subprocess.run(command, check=True, env=environment, timeout=280)
-    found: list[list[Tensor]] = torch.load(folder / "out.pt", weights_only=True)
-    return found
+    command = [sys.executable, "-c", SERVER]
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True, env=environment) as server:
+        assert server.stdin is not None
+        assert server.stdout is not None
+
+        def run(cases: list[Any], folder: Path, script: str = SCRIPT) -> list[list[Tensor]]:
+            torch.save(cases, folder / "cases.pt")
+            print(
+                json.dumps([script, str(folder / "cases.pt"), str(folder / "out.pt")]),
+                file=server.stdin,
+                flush=True,
+            )
+            assert server.stdout.readline() == "0\n"
+            found: list[list[Tensor]] = torch.load(folder / "out.pt", weights_only=True)
+            return found
+
+        yield run
+        server.stdin.close()
 
 
 def prepared(case: Case, *, quadratic: bool, reverse: bool = False, programs: int = 512) -> dict[str, Any]:
@@ -83,12 +115,15 @@ def check(
 
 
 def test_interpreted_chunkwise_kernels_are_exact(
-    draw: Callable[..., Case], relative: Callable[[Tensor, Tensor], float], tmp_path: Path
+    interpret: Interpret,
+    draw: Callable[..., Case],
+    relative: Callable[[Tensor, Tensor], float],
+    tmp_path: Path,
 ) -> None:
     drawn = [
-        draw(1, 1, 1, 8), draw(2, 17, 2, 16), draw(1, 65, 1, 25), draw(1, 150, 1, 16), draw(1, 40, 1, 40),
+        draw(1, 1, 1, 8), draw(2, 17, 2, 10), draw(1, 65, 1, 25), draw(1, 150, 1, 16), draw(1, 40, 1, 48),
         draw(1, 70, 1, 16, 20.0), draw(1, 70, 1, 16, 80.0, 100.0), draw(1, 70, 1, 16, 1.0, 30.0),
-        draw(1, 70, 2, 4),
+        draw(1, 18, 2, 30), draw(1, 2, 1, 160), draw(1, 2, 1, 200), draw(1, 3, 1, 210), draw(1, 70, 2, 4),
     ]  # fmt: skip
     drawn[-1]["f"][:, 33] = -torch.inf
     drawn[3]["f"][:, 70] = -torch.inf  # several segments: the states of the next must fit the last token's
@@ -100,12 +135,16 @@ def test_interpreted_chunkwise_kernels_are_exact(
 
 
 def test_interpreted_quadratic_kernels_are_exact(
-    draw: Callable[..., Case], relative: Callable[[Tensor, Tensor], float], tmp_path: Path
+    interpret: Interpret,
+    draw: Callable[..., Case],
+    relative: Callable[[Tensor, Tensor], float],
+    tmp_path: Path,
 ) -> None:
     drawn = [
-        draw(1, 1, 1, 8), draw(1, 15, 1, 25), draw(2, 17, 2, 30), draw(2, 25, 1, 8), draw(1, 60, 1, 30),
+        draw(1, 1, 1, 8), draw(1, 15, 1, 48), draw(2, 17, 2, 30), draw(2, 25, 1, 4), draw(1, 60, 1, 10),
         draw(1, 100, 1, 25), draw(1, 18, 1, 160), draw(1, 70, 1, 16, 20.0), draw(1, 70, 1, 16, 80.0, 100.0),
-        draw(1, 70, 1, 16, 1.0, 30.0), draw(1, 70, 1, 16, 20.0, 30.0), draw(1, 40, 2, 8),
+        draw(1, 70, 1, 16, 1.0, 30.0), draw(1, 70, 1, 16, 20.0, 30.0), draw(1, 2, 1, 200), draw(1, 3, 2, 210),
+        draw(1, 40, 2, 8),
     ]  # fmt: skip
     drawn[4]["f"][:, 33] = drawn[5]["f"][:, 64] = -torch.inf
     drawn[-1]["i"].fill_(-120.0)  # exp(-m) overflows: h is zero, its gradients are below 1e-50
@@ -115,10 +154,34 @@ def test_interpreted_quadratic_kernels_are_exact(
     assert all(not x.any() for x in overflown)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("quadratic", [True, False])
+def test_interpreted_kernels_take_every_width(
+    interpret: Interpret,
+    draw: Callable[..., Case],
+    relative: Callable[[Tensor, Tensor], float],
+    tmp_path: Path,
+    quadratic: bool,
+) -> None:
+    """Two tokens side by side: what is read or written beyond a width is the other's."""
+    widths = {1, 2, 3} | {n + step for n in range(16, 257, 16) for step in (-1, 0, 1)} - {257}
+    cases = [prepared(draw(1, 2, 1, width), quadratic=quadratic) for width in sorted(widths)]
+    check(cases, interpret(cases, tmp_path), relative, 5e-6, 3e-5)
+
+
+def test_tokens_are_addressed_by_plain_pointers() -> None:
+    """Block pointers are gone from Triton 3.9."""
+    import xlstm_kernels
+
+    for file in Path(xlstm_kernels.__file__).parent.glob("triton_*.py"):
+        assert "block_ptr" not in file.read_text(), file.name
+
+
 @pytest.mark.parametrize(
     ("dtype", "output", "gradient"), [(torch.bfloat16, 8e-3, 2e-2), (torch.float16, 1e-3, 4e-3)]
 )
 def test_interpreted_kernels_take_16_bit(
+    interpret: Interpret,
     draw: Callable[..., Case],
     relative: Callable[[Tensor, Tensor], float],
     tmp_path: Path,
@@ -133,29 +196,32 @@ def test_interpreted_kernels_take_16_bit(
 
 
 @pytest.mark.parametrize("quadratic", [True, False])
-def test_interpreted_kernels_repeat_reverse_and_stride(
-    draw: Callable[..., Case], tmp_path: Path, quadratic: bool
+def test_interpreted_kernels_reverse_and_stride(
+    interpret: Interpret, draw: Callable[..., Case], tmp_path: Path, quadratic: bool
 ) -> None:
-    """To the bit: two runs, tokens in other strides, and reverse against flip, run, flip."""
+    """To the bit: tokens in other strides, and reverse against flip, run, flip."""
     case = draw(1, 40, 2, 8)
     strided = {name: x.transpose(0, 1).contiguous().transpose(0, 1) for name, x in case.items()}
     turned = {name: x.flip(1) for name, x in case.items()}
-    one, again, other, flipped = interpret(
+    one, other, flipped = interpret(
         [
-            *(prepared(x, quadratic=quadratic, reverse=True) for x in (case, case, strided)),
+            *(prepared(x, quadratic=quadratic, reverse=True) for x in (case, strided)),
             prepared(turned, quadratic=quadratic),
         ],
         tmp_path,
     )
-    for w, x, y, z in zip(one, again, other, flipped, strict=True):
-        assert torch.equal(w, x)
-        assert torch.equal(w, y)
-        if w.ndim == 4:  # the gradients of the gates are finished in torch
-            assert torch.equal(w, z.flip(1))
+    for x, y, z in zip(one, other, flipped, strict=True):
+        assert torch.equal(x, y)
+        if x.ndim == 4:  # the gradients of the gates are finished in torch
+            assert torch.equal(x, z.flip(1))
 
 
+@pytest.mark.slow
 def test_interpreted_forms_agree(
-    draw: Callable[..., Case], relative: Callable[[Tensor, Tensor], float], tmp_path: Path
+    interpret: Interpret,
+    draw: Callable[..., Case],
+    relative: Callable[[Tensor, Tensor], float],
+    tmp_path: Path,
 ) -> None:
     cases = [draw(1, 50, 1, 16), draw(1, 50, 1, 16, 20.0, 30.0)]
     cases[1]["f"][:, 20] = -torch.inf
@@ -163,6 +229,105 @@ def test_interpreted_forms_agree(
     for one, other in ((every[0], every[1]), (every[2], every[3])):
         for name, x, y in zip(("h", *NAMES), one, other, strict=True):
             assert relative(x, y) <= (2e-6 if name == "h" else 2e-5), name
+
+
+STRIDES_SCRIPT = """
+import mmap, sys, torch
+from xlstm_kernels import mlstm, triton_launch
+
+def spread(x, axis):
+    # The same values 2**31 elements apart along an axis, in memory of which only what is touched exists.
+    shape = list(x.shape)
+    shape[axis] = 1
+    strides = list(torch.empty(shape).stride())
+    strides[axis] = (1 << 31) // (x.shape[axis] - 1) + 8
+    last = sum((n - 1) * stride for n, stride in zip(x.shape, strides))
+    memory = mmap.mmap(-1, 4 * (last + 1), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000)
+    return torch.frombuffer(memory, dtype=x.dtype).as_strided(x.shape, strides).copy_(x)
+
+out = []
+for case in torch.load(sys.argv[1], weights_only=True):
+    triton_launch.quadratic = lambda *_: case["quadratic"]
+    for far in (False, True):
+        x = {name: case[name] for name in ("q", "k", "v", "i", "f", "dh")}
+        if far:
+            x |= {name: spread(part, case["axis"]) for name, part in x.items() if case["axis"] < part.ndim}
+        inputs = [x[name].requires_grad_() for name in "qkvif"]
+        h = mlstm(*inputs, case["reverse"], backend="triton")
+        out.append([h.detach(), *torch.autograd.grad(h, inputs, x["dh"])])
+torch.save(out, sys.argv[2])
+"""
+
+FAR = [((3, 5, 1, 4), 0), ((1, 33, 1, 4), 1), ((1, 5, 3, 4), 2), ((1, 5, 1, 17), 3)]
+"""Shapes, and the axis along which elements lie far apart."""
+
+
+@pytest.mark.parametrize("quadratic", [True, False])
+def test_strides_beyond_32_bits(
+    interpret: Interpret, draw: Callable[..., Case], tmp_path: Path, quadratic: bool
+) -> None:
+    cases = [
+        prepared(draw(*shape), quadratic=quadratic, reverse=axis == 1) | {"axis": axis} for shape, axis in FAR
+    ]
+    found = interpret(cases, tmp_path, STRIDES_SCRIPT)
+    for near, far in zip(found[::2], found[1::2], strict=True):
+        torch.testing.assert_close(far, near)
+
+
+LARGE_SCRIPT = """
+import math, mmap, sys, torch
+from triton.runtime.interpreter import InterpretedFunction
+from xlstm_kernels import triton_launch
+
+ROWS = 3  # heads that are computed, of millions
+empty, each = torch.empty, InterpretedFunction.__getitem__
+
+def sparse(*shape, dtype=torch.float32, **_):
+    shape = shape[0] if isinstance(shape[0], (tuple, list)) else shape
+    if math.prod(shape) < 1 << 24:
+        return empty(shape, dtype=dtype).fill_(0.0)
+    size = math.prod(shape) * dtype.itemsize
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | 0x4000)
+    memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return torch.frombuffer(memory, dtype=dtype).view(shape)
+
+def products(x, y):
+    out = sparse(*x.shape[:-1])
+    out[:, :, :ROWS] = (x[:, :, :ROWS] * y[:, :, :ROWS]).sum(-1)
+    return out
+
+torch.empty, torch.zeros, torch.linalg.vecdot = sparse, sparse, products
+InterpretedFunction.__getitem__ = lambda kernel, grid: each(kernel, tuple(min(n, ROWS) for n in grid))
+triton_launch.PROGRAMS = 1 << 40
+triton_launch.gate_gradients = lambda *x: (x[5][..., :ROWS], x[5][..., :ROWS])
+case, heads = torch.load(sys.argv[1], weights_only=True)
+out = []
+for form in ("quadratic", "chunkwise"):
+    for count in (ROWS, heads):
+        x = {name: sparse(1, part.shape[1], count, *part.shape[3:]) for name, part in case.items()}
+        for name, part in case.items():
+            x[name][:, :, :ROWS] = part
+        inputs = [x[name] for name in "qkvif"]
+        h, *rest = getattr(triton_launch, f"{form}_forward")(*inputs, True, "ieee")
+        backward = getattr(triton_launch, f"{form}_backward")
+        dq, dk, dv, sums, _ = backward(x["dh"], *inputs, h, *rest, True, "ieee")
+        out.append([part[:, :, :ROWS].clone() for part in (h, *rest, dq, dk, dv)] + [sums.clone()])
+torch.save(out, sys.argv[2])
+"""
+
+
+@pytest.mark.parametrize(
+    ("heads", "width"), [(1 << 26, 1), pytest.param(1 << 25, 33, marks=pytest.mark.slow)]
+)
+def test_tensors_beyond_32_bits(
+    interpret: Interpret, draw: Callable[..., Case], tmp_path: Path, heads: int, width: int
+) -> None:
+    """Three heads of millions: elements of every input, output and sum lie beyond 2**31."""
+    case = {name: x.float() for name, x in draw(1, 34, 3, width).items()}
+    found = interpret([case, heads], tmp_path, LARGE_SCRIPT)
+    for few, many in zip(found[::2], found[1::2], strict=True):
+        assert all(torch.equal(x, y) for x, y in zip(few, many, strict=True))
+        assert all(x.any() for x in few)
 
 
 SUMS_SCRIPT = """
@@ -173,7 +338,7 @@ torch.save([list(triton_launch.scan_levels(i, f, reverse)) for reverse in (False
 """
 
 
-def test_sums_of_gates_keep_their_digits(tmp_path: Path) -> None:
+def test_sums_of_gates_keep_their_digits(interpret: Interpret, tmp_path: Path) -> None:
     """A thousand strong gates, whose logarithm is the gate itself: a sum of 30000 is off by 1e-7 at most."""
     f = -20.0 - 20.0 * torch.rand(1, 1000, 1, generator=torch.Generator().manual_seed(0))
     f[:, 500] = -torch.inf
@@ -216,7 +381,10 @@ torch.save(out, sys.argv[2])
 
 
 def test_interpreted_layer_and_its_gradient(
-    draw_layer: Callable[..., ViLWeights], relative: Callable[[Tensor, Tensor], float], tmp_path: Path
+    interpret: Interpret,
+    draw_layer: Callable[..., ViLWeights],
+    relative: Callable[[Tensor, Tensor], float],
+    tmp_path: Path,
 ) -> None:
     """Several spans of tokens and tiles of features, heads that are no power of two, two heads, one token."""
     g = torch.Generator().manual_seed(0)
