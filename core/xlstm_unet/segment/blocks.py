@@ -14,13 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-SMOOTHING = 0.7
-"""Standard deviation, in voxels, of the Gaussian that takes ripples off the distance map.
-
-With 1, small touching nuclei grow together.
-"""
-
-_RADIUS = int(4 * SMOOTHING + 0.5)
+_TRUNCATE = 4.0
+"""Standard deviations that the Gaussian reaches."""
 _OUTSIDE = np.float32(-1.0)
 
 Slices = tuple[slice, ...]
@@ -57,6 +52,8 @@ class BlockRegions:
         Whether the top lies beyond the block: the basin goes on in the block that holds it.
     sizes
         Voxels of each basin in this block.
+    masses
+        Sum of the foreground probability over these voxels, float64.
     n_background
         Number of pieces of background.
     passes
@@ -69,6 +66,7 @@ class BlockRegions:
     tops: NDArray[np.int64]
     leaves: NDArray[np.bool_]
     sizes: NDArray[np.int64]
+    masses: NDArray[np.float64]
     n_background: int
     passes: Contacts
     shores: Contacts
@@ -94,7 +92,11 @@ def strongest(first: NDArray[np.int64], second: NDArray[np.int64], height: NDArr
 
 
 def find_regions(
-    foreground: NDArray[np.floating], distance: NDArray[np.floating], core: Slices, threshold: float
+    foreground: NDArray[np.floating],
+    distance: NDArray[np.floating],
+    core: Slices,
+    threshold: float,
+    smoothing: float,
 ) -> tuple[NDArray[np.int32], BlockRegions]:
     """Divide the voxels of ``core`` into basins of the distance map and pieces of background.
 
@@ -110,6 +112,8 @@ def find_regions(
         The block.
     threshold
         Foreground probability above which a voxel belongs to an object.
+    smoothing
+        Standard deviation, in voxels, of the Gaussian that takes ripples off the distance map.
 
     Returns
     -------
@@ -121,7 +125,9 @@ def find_regions(
     shape = foreground.shape
     outer = _grow(core, 1, shape)
     inside = _within(core, outer)
-    mask, height = _heights(foreground, distance, outer, threshold)
+    probability = foreground[outer].astype(np.float32)
+    height = _heights(probability > threshold, distance, outer, smoothing)
+    mask = height[(slice(1, -1),) * len(shape)] >= 0
     voxels = np.flatnonzero(height >= 0)
     rank = np.full(height.size, -1, dtype=np.int32)
     rank[voxels] = np.arange(voxels.size, dtype=np.int32)
@@ -147,6 +153,7 @@ def find_regions(
         tops=np.ravel_multi_index(in_image, shape).astype(np.int64),
         leaves=~own[tops],
         sizes=np.bincount(basin[own], minlength=tops.size + 1)[1:],
+        masses=np.bincount(basin[own], probability[mask][own], minlength=tops.size + 1)[1:],
         n_background=int(n_background),
         passes=_passes(flat, voxels, own, rank, basin, steps),
         shores=_shores(labels, _open_pieces(labels, core, shape)),
@@ -165,16 +172,17 @@ def _within(inner: Slices, outer: Slices) -> Slices:
 
 
 def _heights(
-    foreground: NDArray[np.floating], distance: NDArray[np.floating], outer: Slices, threshold: float
-) -> tuple[NDArray[np.bool_], NDArray[np.float32]]:
-    """Return the foreground of ``outer``, and its smoothed distance with a rim of `_OUTSIDE` around it."""
-    mask = foreground[outer].astype(np.float32) > threshold
-    around = _grow(outer, _RADIUS, foreground.shape)
-    smooth = ndimage.gaussian_filter(distance[around].astype(np.float32), SMOOTHING, mode="nearest")
+    mask: NDArray[np.bool_], distance: NDArray[np.floating], outer: Slices, smoothing: float
+) -> NDArray[np.float32]:
+    """Return the smoothed distance of ``outer`` where ``mask``, `_OUTSIDE` elsewhere and in a rim around."""
+    around = _grow(outer, int(_TRUNCATE * smoothing + 0.5), distance.shape)
+    smooth = ndimage.gaussian_filter(
+        distance[around].astype(np.float32), smoothing, mode="nearest", truncate=_TRUNCATE
+    )
     height = np.full([extent + 2 for extent in mask.shape], _OUTSIDE)
     centre = height[(slice(1, -1),) * mask.ndim]
     np.copyto(centre, np.clip(smooth[_within(outer, around)], 0, 1), where=mask)
-    return mask, height
+    return height
 
 
 def _neighbour_steps(shape: tuple[int, ...]) -> list[int]:

@@ -28,6 +28,13 @@ from xlstm_unet.segment.blocks import BlockRegions, Contacts, Slices, find_regio
 
 STAGE = "decoding"
 
+SMOOTHING = 0.7
+"""Standard deviation, in voxels, of the Gaussian on the distance map where no diameter is known."""
+_SMOOTHING_OF_DIAMETER = 0.04
+"""The same as a share of the diameter: objects of every size are split by the same measure."""
+_MOST_SMOOTHING = 4.0
+"""Voxels beyond which it would cost more than it gives: maps of objects that large are smooth."""
+
 _BLOCK = {2: 512, 3: 64}
 _POLL = 20_000
 
@@ -39,6 +46,7 @@ def decode_instances(
     threshold: float = 0.5,
     seed_height: float = 0.15,
     min_size: int = 0,
+    smoothing: float = SMOOTHING,
     block: int | None = None,
     on_progress: OnProgress | None = None,
     cancel: Cancel | None = None,
@@ -52,12 +60,16 @@ def decode_instances(
     distance
         Distance to the edge of the object, 1 at its middle and 0 outside; same shape.
     threshold
-        Voxels above it belong to objects.
+        Voxels above it belong to objects. An object whose mean probability is less than halfway from here
+        to 1 is dropped.
     seed_height
         How far the distance must fall between two tops for them to be two objects. An object whose
         top is lower than this is dropped.
     min_size
         Objects of fewer voxels are dropped.
+    smoothing
+        Standard deviation, in voxels, of the Gaussian that takes ripples off the distance map; see
+        `smoothing_for`. Too much lets small touching objects grow together, too little splits large ones.
     block
         Largest extent of a block along an axis; None for a usual one. It changes memory and the time
         between two looks at ``cancel``, not the result.
@@ -90,7 +102,7 @@ def decode_instances(
     n_basins = n_background = 0
     for done, core in enumerate(blocks):
         check_cancelled(cancel)
-        local, part = find_regions(foreground, distance, core, threshold)
+        local, part = find_regions(foreground, distance, core, threshold, smoothing)
         labels[core] = np.where(local > 0, local + n_basins, local - n_background)
         parts.append(part)
         n_basins += part.peaks.size
@@ -98,13 +110,20 @@ def decode_instances(
         if on_progress is not None:
             on_progress(Progress(STAGE, done + 1, steps))
     graph = _join(parts, labels, blocks, cancel)
-    table = _object_table(graph, seed_height, min_size, cancel)
+    table = _object_table(graph, seed_height, min_size, (1 + threshold) / 2, cancel)
     for done, core in enumerate(blocks):
         check_cancelled(cancel)
         labels[core] = table[labels[core] + graph.n_background]
         if on_progress is not None:
             on_progress(Progress(STAGE, len(blocks) + done + 1, steps))
     return labels
+
+
+def smoothing_for(diameter: float | None) -> float:
+    """Return the standard deviation of the smoothing, in voxels, for objects of a diameter in voxels."""
+    if diameter is None:
+        return SMOOTHING
+    return min(_SMOOTHING_OF_DIAMETER * diameter, _MOST_SMOOTHING)
 
 
 @dataclass(frozen=True)
@@ -115,6 +134,7 @@ class _Graph:
     """Height of the top of each basin; entry 0 stands for none."""
     tops: NDArray[np.int64]
     sizes: NDArray[np.int64]
+    masses: NDArray[np.float64]
     target: NDArray[np.int64]
     """The basin that each basin number means, which differs for basins that go on in another block."""
     passes: Contacts
@@ -142,6 +162,7 @@ def _join(
     while not np.array_equal(target, further := target[target]):
         target = further
     sizes = np.bincount(target[1:], weights=gather("sizes"), minlength=target.size).astype(np.int64)
+    masses = np.bincount(target[1:], weights=gather("masses"), minlength=target.size)
     check_cancelled(cancel)
     first = np.concatenate([p.passes.first + n for p, n in zip(parts, basins, strict=False)])
     second = np.concatenate([p.passes.second + n for p, n in zip(parts, basins, strict=False)])
@@ -160,6 +181,7 @@ def _join(
         peaks=np.concatenate([np.zeros(1, np.float32), gather("peaks")]),
         tops=np.concatenate([np.zeros(1, np.int64), tops]),
         sizes=sizes,
+        masses=masses,
         target=target,
         passes=passes,
         shores=Contacts(one, other, np.zeros(one.size, np.float32)),
@@ -179,13 +201,17 @@ def _seam_pairs(labels: NDArray[np.int32], blocks: list[Slices]) -> NDArray[np.i
 
 
 def _object_table(
-    graph: _Graph, seed_height: float, min_size: int, cancel: Cancel | None
+    graph: _Graph, seed_height: float, min_size: int, least_mean: float, cancel: Cancel | None
 ) -> NDArray[np.int32]:
     """Object of every region, as a table indexed by region number + ``n_background``."""
     owner, peaks = _merge_basins(graph, seed_height, cancel)
     sizes = np.bincount(owner, weights=graph.sizes, minlength=owner.size)
+    masses = np.bincount(owner, weights=graph.masses, minlength=owner.size)
     roots = np.flatnonzero(
-        (owner == np.arange(owner.size)) & (sizes >= max(min_size, 1)) & (peaks >= seed_height)
+        (owner == np.arange(owner.size))
+        & (sizes >= max(min_size, 1))
+        & (peaks >= seed_height)
+        & (masses >= least_mean * sizes)
     )
     roots = roots[np.argsort(graph.tops[roots], kind="stable")]
     number = np.zeros(owner.size, dtype=np.int32)

@@ -38,8 +38,13 @@ class Scale:
     note: str = ""
 
     def min_size(self, spec: ModelSpec) -> int:
-        """Smallest object in voxels of the image."""
-        return round(spec.decoding.min_size / prod(self.factors))
+        """Smallest object in voxels of the image.
+
+        Enlarging shows no new detail, so a speck of an enlarged image must be larger at the model's scale to
+        be believed: the limit falls with the square root of what a voxel is enlarged by, not with all of it.
+        """
+        voxels = prod(self.factors)
+        return round(spec.decoding.min_size / (voxels if voxels < 1 else voxels**0.5))
 
     def shape(self, image: Image, shape: tuple[int, ...], spec: ModelSpec) -> tuple[int, ...]:
         """Size of an image of ``shape`` at the model's scale.

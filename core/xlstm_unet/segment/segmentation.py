@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from xlstm_unet.errors import ModelError
 from xlstm_unet.images import Turn
 from xlstm_unet.progress import Cancel, OnProgress, check_cancelled
-from xlstm_unet.segment.instances import decode_instances
+from xlstm_unet.segment.instances import decode_instances, smoothing_for
 from xlstm_unet.spec import Decoding, ModelSpec
 
 _CHUNK = 2**22
@@ -123,6 +123,7 @@ class Segmentation:
                 self.maps.values[(slice(None), *index)],
                 self.spec,
                 decoding,
+                diameter=self.diameter,
                 on_progress=on_progress,
                 cancel=cancel,
             )
@@ -144,10 +145,14 @@ def decode_maps(
     spec: ModelSpec,
     decoding: Decoding,
     *,
+    diameter: float | None = None,
     on_progress: OnProgress | None = None,
     cancel: Cancel | None = None,
 ) -> NDArray[np.int32]:
-    """Return the labels of one plane or volume from its maps (maps, *spatial)."""
+    """Return the labels of one plane or volume from its maps (maps, *spatial).
+
+    ``diameter`` is that of the objects in voxels of the maps, where it is known.
+    """
     if spec.task == "instances":
         return decode_instances(
             maps[0],
@@ -155,6 +160,7 @@ def decode_maps(
             threshold=decoding.threshold,
             seed_height=decoding.seed_height,
             min_size=decoding.min_size,
+            smoothing=smoothing_for(diameter),
             on_progress=on_progress,
             cancel=cancel,
         )

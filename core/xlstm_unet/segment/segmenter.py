@@ -140,7 +140,9 @@ class Segmenter:
         for index, maps, report in job.maps():
             if maps is None:
                 continue
-            found = decode_maps(maps, self.spec, decoding, on_progress=report, cancel=cancel)
+            found = decode_maps(
+                maps, self.spec, decoding, diameter=job.scale.diameter, on_progress=report, cancel=cancel
+            )
             n_objects = number_on(found, n_objects, self.spec)
             target[index] = turn.back(found)
             if kept is not None:

@@ -15,7 +15,7 @@ from xlstm_unet.images import read_labels
 from xlstm_unet.learn.targets import instance_targets
 from xlstm_unet.measure import score_instances
 from xlstm_unet.segment import decode_instances
-from xlstm_unet.segment.blocks import SMOOTHING
+from xlstm_unet.segment.instances import SMOOTHING, smoothing_for
 
 Maps = tuple[np.ndarray, np.ndarray]
 
@@ -82,12 +82,16 @@ def test_agrees_with_h_maxima_and_watershed(nuclei: dict[str, np.ndarray], seed_
         assert scores.f1_90 >= 0.9, name
 
 
+@pytest.mark.parametrize("smoothing", [SMOOTHING, 2.5])
 @pytest.mark.parametrize("block", [7, 50, 64, 111])
-def test_blocks_change_nothing(nuclei: dict[str, np.ndarray], block: int) -> None:
+def test_blocks_change_nothing(nuclei: dict[str, np.ndarray], block: int, smoothing: float) -> None:
     foreground, distance = noisy_maps(nuclei["hist_purple_on_purple"])
-    whole = decode_instances(foreground, distance, min_size=10, block=10_000)
+    whole, parts = (
+        decode_instances(foreground, distance, min_size=10, smoothing=smoothing, block=size)
+        for size in (10_000, block)
+    )
     assert whole.max() > 5
-    np.testing.assert_array_equal(decode_instances(foreground, distance, min_size=10, block=block), whole)
+    np.testing.assert_array_equal(parts, whole)
 
 
 def test_blocks_change_nothing_in_3d() -> None:
@@ -120,6 +124,41 @@ def test_seed_height_decides_between_one_and_two() -> None:
     foreground = np.ones_like(distance)
     assert decode_instances(foreground, distance, seed_height=0.2).max() == 2
     assert decode_instances(foreground, distance, seed_height=0.5).max() == 1
+
+
+def test_smoothing_follows_the_diameter() -> None:
+    assert smoothing_for(None) == SMOOTHING
+    assert smoothing_for(18) == pytest.approx(SMOOTHING, rel=0.05)
+    assert smoothing_for(36) == 2 * smoothing_for(18)
+    assert smoothing_for(1e6) < 10, "the halo of a block stays small"
+
+
+def test_a_large_object_with_ripples_is_one_and_small_touching_ones_are_two() -> None:
+    grid = np.indices((90, 90))
+    large = (np.square(grid - 45).sum(0) <= 30**2).astype(np.int32)
+    foreground, distance = perfect_maps(large)
+    distance = np.clip(distance + 0.5 * np.sin(grid[0]) * np.sin(grid[1]), 0, 1)
+    assert decode_instances(foreground, distance).max() > 1
+    assert decode_instances(foreground, distance, smoothing=smoothing_for(60)).max() == 1
+    small = np.zeros((20, 20), np.int32)
+    small[8:13, 4:9], small[8:13, 9:14] = 1, 2
+    assert decode_instances(*perfect_maps(small), smoothing=smoothing_for(5)).max() == 2
+    assert decode_instances(*perfect_maps(small), smoothing=smoothing_for(60)).max() == 1
+
+
+@pytest.mark.parametrize("block", [1000, 7])
+def test_an_object_that_is_unsure_all_over_is_dropped(block: int) -> None:
+    foreground, distance = np.zeros((2, 30, 60), np.float32)
+    for columns, middle in ((slice(5, 15), 0.7), (slice(25, 35), 0.8), (slice(45, 55), 1.0)):
+        foreground[5:25, columns] = 0.6
+        foreground[6:24, columns.start + 1 : columns.stop - 1] = middle
+        distance[5:25, columns] = 0.8
+    # Means: .67, .74 and .89, rims included.
+    assert decode_instances(foreground, distance, threshold=0.4, block=block).max() == 2
+    kept = decode_instances(foreground, distance, threshold=0.5, block=block)
+    assert kept.max() == 1
+    assert kept[10, 50] == 1
+    assert decode_instances(foreground, distance, threshold=0.3, block=block).max() == 3
 
 
 def test_flat_top_is_one_seed() -> None:

@@ -70,6 +70,13 @@ def test_unknown_spacing_is_said(make_spec: MakeSpec) -> None:
 def test_smallest_object_grows_with_the_image(make_spec: MakeSpec) -> None:
     spec = make_spec(decoding=Decoding(min_size=16))
     assert Scale((0.5, 0.5)).min_size(spec) == 64
+    assert Scale((1.0, 1.0)).min_size(spec) == 16
+
+
+def test_a_speck_of_few_pixels_is_no_object_however_much_the_image_is_enlarged(make_spec: MakeSpec) -> None:
+    spec = make_spec(decoding=Decoding(min_size=40))
+    assert Scale((2.0, 2.0)).min_size(spec) == 20
+    assert Scale((1.0, 4.0)).min_size(spec) == 20
 
 
 @pytest.mark.parametrize("diameter", [0, -3, float("nan"), float("inf"), 0.2])

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from xlstm_unet.errors import CancelledError
+from xlstm_unet.learn.targets import instance_targets
+from xlstm_unet.nets import Network
+from xlstm_unet.segment import Segmenter
 from xlstm_unet.segment.segmentation import decode_maps, number_on
 from xlstm_unet.spec import Decoding, Label, ModelSpec
 
@@ -32,3 +36,22 @@ def test_numbers_go_on_over_slices_of_objects_but_not_of_classes(make_spec: Make
     assert labels.tolist() == [[0, 6], [7, 0]]
     assert number_on(labels, 3, make_spec(task="classes")) == 3
     assert labels.tolist() == [[0, 6], [7, 0]]
+
+
+def test_the_diameter_decides_how_much_ripples_matter(
+    make_spec: MakeSpec, make_network: Callable[[ModelSpec], Network]
+) -> None:
+    spec = make_spec(object_diameter=14.0, decoding=Decoding(threshold=0.1, seed_height=0.02, min_size=0))
+    noise = np.random.default_rng(0).random((60, 70), dtype=np.float32)
+    segmenter = Segmenter(spec, make_network(spec), device="cpu")
+    result = segmenter(noise, diameter=14, keep_maps=True)
+    assert result.labels.max() > 10
+    np.testing.assert_array_equal(result.decode(), result.labels)
+    assert replace(result, diameter=60.0).decode().max() < result.labels.max()
+
+    grid = np.indices((90, 90))
+    classes, distance = instance_targets((np.square(grid - 45).sum(0) <= 30**2).astype(np.int32))
+    ripples = 0.5 * np.sin(grid[0]) * np.sin(grid[1])
+    maps = np.stack([classes > 0, np.clip(distance + ripples, 0, 1)]).astype(np.float16)
+    assert decode_maps(maps, make_spec(), Decoding()).max() > 1
+    assert decode_maps(maps, make_spec(), Decoding(), diameter=60).max() == 1
