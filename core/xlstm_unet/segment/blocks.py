@@ -153,7 +153,7 @@ def find_regions(
         tops=np.ravel_multi_index(in_image, shape).astype(np.int64),
         leaves=~own[tops],
         sizes=np.bincount(basin[own], minlength=tops.size + 1)[1:],
-        masses=np.bincount(basin[own], probability[mask][own], minlength=tops.size + 1)[1:],
+        masses=np.bincount(basin[own], probability[mask][own], tops.size + 1)[1:].astype(np.float64),
         n_background=int(n_background),
         passes=_passes(flat, voxels, own, rank, basin, steps),
         shores=_shores(labels, _open_pieces(labels, core, shape)),

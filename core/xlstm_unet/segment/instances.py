@@ -162,7 +162,7 @@ def _join(
     while not np.array_equal(target, further := target[target]):
         target = further
     sizes = np.bincount(target[1:], weights=gather("sizes"), minlength=target.size).astype(np.int64)
-    masses = np.bincount(target[1:], weights=gather("masses"), minlength=target.size)
+    masses = np.bincount(target[1:], weights=gather("masses"), minlength=target.size).astype(np.float64)
     check_cancelled(cancel)
     first = np.concatenate([p.passes.first + n for p, n in zip(parts, basins, strict=False)])
     second = np.concatenate([p.passes.second + n for p, n in zip(parts, basins, strict=False)])
