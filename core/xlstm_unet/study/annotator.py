@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from xlstm_unet.learn.targets import object_diameters
 from xlstm_unet.study.annotator_errors import Error, find_errors
 
 Labels = NDArray[np.int32]
@@ -37,6 +38,8 @@ class Habits(BaseModel):
     """Share of the corrections that make the labels worse."""
     style: Literal["worst", "window"] = "worst"
     """``worst``: the worst errors anywhere; ``window``: all errors of a window, which is then accepted."""
+    diameter_error: Annotated[float, Field(ge=0, le=1)] = 0.1
+    """How far the object diameter that the person sets is off: spread of a normal logarithm."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +62,24 @@ class Corrected:
     accepted: NDArray[np.bool_] | None
     corrections: int
     wrong: int
+
+
+def seen_diameter(truth: Labels, habits: Habits, generator: np.random.Generator) -> float | None:
+    """Return what a person sets as the object diameter, in pixels; None where there are no objects.
+
+    Parameters
+    ----------
+    truth
+        int32 labels, 0 is background; their median diameter is what is seen.
+    habits
+        How the person works.
+    generator
+        What decides how far the eye is off.
+    """
+    diameters = object_diameters(truth)
+    if not diameters.size:
+        return None
+    return float(np.median(diameters) * np.exp(generator.normal(0, habits.diameter_error)))
 
 
 def correct_instances(

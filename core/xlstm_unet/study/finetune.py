@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from time import perf_counter, process_time
 from typing import Any, Literal
+from zlib import crc32
 
 import numpy as np
 import torch
@@ -23,8 +24,14 @@ from xlstm_unet.nets import Network, build_network
 from xlstm_unet.progress import Cancel, OnProgress, Progress, check_cancelled
 from xlstm_unet.segment import Segmenter
 from xlstm_unet.spec import ModelSpec
-from xlstm_unet.study.annotator import Corrected, Habits, correct_instances, correct_slices
-from xlstm_unet.study.finetune_arms import OURS, Arm, find_arm
+from xlstm_unet.study.annotator import (
+    Corrected,
+    Habits,
+    correct_instances,
+    correct_slices,
+    seen_diameter,
+)
+from xlstm_unet.study.finetune_arms import ARMS, OURS, Arm, find_arm
 from xlstm_unet.study.finetune_config import Protocol
 from xlstm_unet.study.finetune_domain import Domain, make_domain
 from xlstm_unet.study.finetune_report import write_report
@@ -48,8 +55,8 @@ def evaluate_finetune(
 
     Every user opens images of the pool, corrects what the model of the moment gives, and fine-tunes; that is
     the arm "ours". The other arms learn from these corrections, but for those that make their own. Finished
-    runs are kept in ``folder/runs`` when the same protocol is started again; the report is written
-    anew after every run.
+    runs are kept in ``folder/runs`` when the same protocol is started again, and are all part of the report,
+    so that arms may have different numbers of users. It is written anew after every run.
 
     Parameters
     ----------
@@ -84,13 +91,12 @@ def evaluate_finetune(
         )
     study = _Study(protocol, make_domain(protocol, data, cancel=cancel), folder, device, cancel)
     root = study.root_scores()
-    results: list[dict[str, Any]] = []
     report: dict[str, Any] = {}
-    total = protocol.users * len(arms)
-    for user, arm in ((user, arm) for user in range(1, protocol.users + 1) for arm in arms):
+    todo = [(user, arm) for user in range(1, protocol.users + 1) for arm in arms]
+    for done, (user, arm) in enumerate(todo):
         if on_progress is not None:
-            on_progress(Progress(f"{arm.name}, user {user}", len(results), total))
-        results.append(study.run(arm, user))
+            on_progress(Progress(f"{arm.name}, user {user}", done, len(todo)))
+        study.run(arm, user)
         report = {
             "protocol": protocol.model_dump(mode="json"),
             "metric": study.metric,
@@ -101,7 +107,7 @@ def evaluate_finetune(
                 "source": len(study.domain.source),
             },
             "root": root,
-            "runs": results,
+            "runs": study.finished(),
         }
         report = write_report(folder, report)
     return report
@@ -115,10 +121,10 @@ class _Model:
     network: Network
     device: str
 
-    def segment(self, sample: Sample, cancel: Cancel | None) -> NDArray[np.int32]:
-        """Labels of an image at its own scale, or at the model's spacing where both are known."""
+    def segment(self, sample: Sample, diameter: float | None, cancel: Cancel | None) -> NDArray[np.int32]:
+        """Labels of an image whose objects have this diameter in pixels; estimated where it is None."""
         segmenter = Segmenter(self.spec, self.network, device=self.device)
-        return segmenter(sample.image, diameter=self.spec.object_diameter, cancel=cancel).labels
+        return segmenter(sample.image, diameter=diameter, cancel=cancel).labels
 
 
 class _Study:
@@ -142,23 +148,27 @@ class _Study:
     def root_scores(self) -> dict[str, Any]:
         """Scores of the root, measured once."""
         path = self.folder / "runs" / "root.json"
-        found = self._kept(path)
-        if found is None:
-            found = {"key": self._key(), **self._scores(self.root)}
-            write_json(path, found)
+        if self._kept(path) is None:
+            write_json(path, {"key": self._key(), **self._scores(self.root)})
+        found = self._kept(path) or {}
         return {name: found[name] for name in ("target", "source")}
 
-    def run(self, arm: Arm, user: int) -> dict[str, Any]:
-        """Return the result of one arm for one user; from its file if it was run already."""
+    def run(self, arm: Arm, user: int) -> None:
+        """Run one arm for one user, if that was not done already."""
         folder = self.folder / "runs" / f"{arm.name}-{user}"
-        found = self._kept(folder / RESULT)
-        if found is not None:
-            return found
+        if self._kept(folder / RESULT) is not None:
+            return
         corrects = arm.name == OURS or arm.corrects
         rounds = list(self._rounds(arm, user, folder) if corrects else self._learnt(arm, user))
         result = {"key": self._key(), "arm": arm.name, "user": user, "rounds": rounds}
         write_json(folder / RESULT, result)
-        return result
+
+    def finished(self) -> list[dict[str, Any]]:
+        """Results of all runs, arm by arm."""
+        found = [self._kept(path) for path in (self.folder / "runs").glob(f"*/{RESULT}")]
+        arms = list(ARMS)
+        runs = [run for run in found if run is not None]
+        return sorted(runs, key=lambda run: (arms.index(run["arm"]), run["user"]))
 
     def _rounds(self, arm: Arm, user: int, folder: Path) -> Iterator[dict[str, Any]]:
         """Correct and fine-tune, round by round."""
@@ -206,14 +216,15 @@ class _Study:
         self, model: _Model, index: int, count: int, habits: Habits, seed: Sequence[int]
     ) -> tuple[NDArray[np.int32], Corrected]:
         sample = self.domain.pool[index]
-        prediction = model.segment(sample, self.cancel)
+        prediction = model.segment(sample, self._diameter(sample), self.cancel)
         generator = np.random.default_rng((*seed, index))
         correct = correct_instances if self.instances else correct_slices
         return prediction, correct(prediction, sample.labels, count, habits, generator)
 
     def _corrections(self, index: int, prediction: NDArray[np.int32], corrected: Corrected) -> Corrections:
         sample = self.domain.pool[index]
-        return Corrections(sample.image, prediction, corrected.labels, corrected.accepted, self._diameter)
+        diameter = self._diameter(sample)
+        return Corrections(sample.image, prediction, corrected.labels, corrected.accepted, diameter)
 
     def _background(self, index: int, prediction: NDArray[np.int32], corrected: Corrected) -> Corrections:
         """Corrections whose untouched pixels are declared to be background."""
@@ -221,16 +232,19 @@ class _Study:
         touched = np.unique(labels[(labels != prediction) & (labels > 0)])
         alone = np.where(np.isin(labels, touched), labels, 0).astype(np.int32)
         everywhere = np.ones(alone.shape, bool)
-        return Corrections(sample.image, np.zeros_like(alone), alone, everywhere, self._diameter)
+        return Corrections(sample.image, np.zeros_like(alone), alone, everywhere, self._diameter(sample))
 
     def _whole_truth(self, index: int) -> Corrections:
         sample = self.domain.pool[index]
-        nothing = np.zeros_like(sample.labels)
-        return Corrections(sample.image, nothing, sample.labels, np.ones(nothing.shape, bool), self._diameter)
+        nothing, everywhere = np.zeros_like(sample.labels), np.ones(sample.labels.shape, bool)
+        return Corrections(sample.image, nothing, sample.labels, everywhere, self._diameter(sample))
 
-    @property
-    def _diameter(self) -> float | None:
-        return self.root.spec.object_diameter
+    def _diameter(self, sample: Sample) -> float | None:
+        """What every person sets as the diameter of the objects of an image."""
+        if not self.instances:
+            return None
+        generator = np.random.default_rng(crc32(sample.id.encode()))
+        return seen_diameter(sample.labels, self.protocol.habits, generator)
 
     def _fine_tune(
         self, arm: Arm, user: int, corrections: Sequence[Corrections]
@@ -272,7 +286,7 @@ class _Study:
 
     def _score(self, model: _Model, sample: Sample) -> float:
         check_cancelled(self.cancel)
-        found = model.segment(sample, self.cancel)
+        found = model.segment(sample, self._diameter(sample), self.cancel)
         if self.instances:
             return score_instances(found, sample.labels).f1_50
         spacing = sample.image.spacing or (1.0,) * sample.labels.ndim

@@ -14,7 +14,9 @@ from xlstm_unet.study.finetune_arms import OURS, find_arm
 from xlstm_unet.study.report import table, write_json, write_text
 
 _NAMES = {"f1_50": "F1 (IoU .5)", "dice": "Dice"}
-_COLUMNS = ("Arm", "Users", "Corrections", "Steps", "Seconds", "CPU seconds", "After", "Gain", "Source drop")
+_COLUMNS = (
+    "Arm", "Users", "Corrections", "Steps", "CPU seconds", "After", "Gain", "Against ours", "Source drop"
+)  # fmt: skip
 _TIMED = ("quarter", "half", OURS)
 
 
@@ -44,6 +46,8 @@ def write_report(folder: Path, result: dict[str, Any]) -> dict[str, Any]:
 def summarise(result: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     """Mean and standard deviation over users, by arm and round; scores are means over images.
 
+    ``against_ours`` compares, after the last round, with the same users of the arm "ours".
+
     Parameters
     ----------
     result
@@ -51,13 +55,15 @@ def summarise(result: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
     """
     target, source = (_mean(result["root"][part]) for part in ("target", "source"))
     arms = list(dict.fromkeys(run["arm"] for run in result["runs"]))
-    return {
-        arm: [
-            _round(rows, target, source)
-            for rows in zip(*(run["rounds"] for run in result["runs"] if run["arm"] == arm), strict=True)
-        ]
-        for arm in arms
-    }
+    last = {(run["arm"], run["user"]): _mean(run["rounds"][-1]["target"]) for run in result["runs"]}
+    summary = {}
+    for arm in arms:
+        runs = [run for run in result["runs"] if run["arm"] == arm]
+        rounds = zip(*(run["rounds"] for run in runs), strict=True)
+        summary[arm] = [_round(rows, target, source) for rows in rounds]
+        users = [run["user"] for run in runs if (OURS, run["user"]) in last]
+        summary[arm][-1]["against_ours"] = _spread([last[arm, user] - last[OURS, user] for user in users])
+    return summary
 
 
 def _round(rows: Sequence[dict[str, Any]], target: float, source: float) -> dict[str, Any]:
@@ -111,9 +117,11 @@ def _row(arm: str, row: dict[str, Any]) -> tuple[object, ...]:
         row["users"],
         f"{row['corrections']:.1f}",
         f"{row['steps']:.0f}",
-        f"{row['seconds']:.0f}",
         f"{row['cpu_seconds']:.0f}",
-        *(_cell(row[name]) for name in ("after", "gain", "source_drop")),
+        _cell(row["after"]),
+        _cell(row["gain"]),
+        _cell(row["against_ours"]) if arm != OURS and "against_ours" in row else "",
+        _cell(row["source_drop"]),
     )
 
 

@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from xlstm_unet.learn import Dataset
 from xlstm_unet.measure import match_instances, score_instances
-from xlstm_unet.study.annotator import Habits, correct_instances, correct_slices, drawn
+from xlstm_unet.study.annotator import Habits, correct_instances, correct_slices, drawn, seen_diameter
 from xlstm_unet.study.annotator_errors import find_errors
 
 Labels = NDArray[np.int32]
@@ -142,3 +142,14 @@ def test_slices_of_classes(generator: np.random.Generator) -> None:
     slipped = correct_slices(prediction, truth, 3, Habits(wrong=1), generator)
     assert slipped.wrong == 3
     assert correct_slices(truth, truth, 3, STEADY, generator).corrections == 0
+
+
+def test_the_diameter_that_a_person_sets() -> None:
+    labels = np.zeros((64, 64), np.int32)
+    for number, side in enumerate((4, 10, 30), start=1):
+        labels[20 * number - 20 : 20 * number - 20 + side, :side] = number
+    exact = seen_diameter(labels, Habits(diameter_error=0), np.random.default_rng(0))
+    assert exact == pytest.approx(2 * np.sqrt(100 / np.pi))
+    rough = [seen_diameter(labels, Habits(), np.random.default_rng(n)) for n in range(200)]
+    assert 0.08 < np.std(np.log(np.array(rough, float))) < 0.12
+    assert seen_diameter(np.zeros_like(labels), Habits(), np.random.default_rng(0)) is None
