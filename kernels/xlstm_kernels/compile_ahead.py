@@ -26,9 +26,9 @@ from xlstm_kernels import triton_backward, triton_forward, triton_launch, triton
 from xlstm_kernels.triton_launch import SCAN_BLOCK, plan, quadratic_plan
 from xlstm_kernels.triton_layer_launch import WARPS, layer_plan
 
-SPILLS = {torch.bfloat16: 256, torch.float32: 768}
-"""Bytes that a thread may spill, by dtype of the tokens: the most that any kernel needs at any width, rounded
-up. 16-bit tokens are what the kernels are made for; float32 is multiplied without matrix units."""
+SPILLS = {"cuda:90": (256, 768), "cuda:80": (256, 4096), "hip:gfx942": (64, 64)}
+"""Bytes that a thread may spill, with tokens of 16 bit and with float32: what the worst kernel needs at any
+width, rounded up. In float32 that is the widest heads (over 128), multiplied without matrix units."""
 
 REGISTERS = {"cuda": 65536 // 32, "hip": 65536 * 4 // 64}
 """Registers of a multiprocessor by the threads that it runs as one: a program has to fit."""
@@ -141,7 +141,7 @@ def resources(compiled: Any, target: GPUTarget) -> dict[str, int]:
 def excess(found: dict[str, int], warps: int, dtype: torch.dtype, target: str) -> list[str]:
     """Which bounds a kernel goes over, in words."""
     bounds = {
-        "spills": SPILLS[dtype],
+        "spills": SPILLS[target][dtype == torch.float32],
         "registers": REGISTERS[target.split(":")[0]] // warps,
         "shared": SHARED[target],
     }

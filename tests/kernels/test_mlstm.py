@@ -132,7 +132,7 @@ def test_gradient_is_the_numerical_one(
     case = draw(1, size, 2, width)
     inputs = [case[name].requires_grad_() for name in NAMES]
     assert torch.autograd.gradcheck(
-        lambda *x: mlstm(*x, reverse), inputs, rtol=1e-4, atol=1e-6, fast_mode=size > 5
+        lambda *x: mlstm(*x, reverse), inputs, rtol=1e-4, atol=1e-6, fast_mode=size > 2
     )
 
 

@@ -123,7 +123,7 @@ def test_interpreted_chunkwise_kernels_are_exact(
     drawn = [
         draw(1, 1, 1, 8), draw(2, 17, 2, 10), draw(1, 65, 1, 25), draw(1, 150, 1, 16), draw(1, 40, 1, 48),
         draw(1, 70, 1, 16, 20.0), draw(1, 70, 1, 16, 80.0, 100.0), draw(1, 70, 1, 16, 1.0, 30.0),
-        draw(1, 18, 2, 30), draw(1, 2, 1, 160), draw(1, 2, 1, 200), draw(1, 3, 1, 210), draw(1, 70, 2, 4),
+        draw(1, 18, 2, 30), draw(1, 2, 1, 210), draw(1, 70, 2, 4),
     ]  # fmt: skip
     drawn[-1]["f"][:, 33] = -torch.inf
     drawn[3]["f"][:, 70] = -torch.inf  # several segments: the states of the next must fit the last token's
@@ -143,8 +143,7 @@ def test_interpreted_quadratic_kernels_are_exact(
     drawn = [
         draw(1, 1, 1, 8), draw(1, 15, 1, 48), draw(2, 17, 2, 30), draw(2, 25, 1, 4), draw(1, 60, 1, 10),
         draw(1, 100, 1, 25), draw(1, 18, 1, 160), draw(1, 70, 1, 16, 20.0), draw(1, 70, 1, 16, 80.0, 100.0),
-        draw(1, 70, 1, 16, 1.0, 30.0), draw(1, 70, 1, 16, 20.0, 30.0), draw(1, 2, 1, 200), draw(1, 3, 2, 210),
-        draw(1, 40, 2, 8),
+        draw(1, 70, 1, 16, 1.0, 30.0), draw(1, 70, 1, 16, 20.0, 30.0), draw(1, 3, 2, 210), draw(1, 40, 2, 8),
     ]  # fmt: skip
     drawn[4]["f"][:, 33] = drawn[5]["f"][:, 64] = -torch.inf
     drawn[-1]["i"].fill_(-120.0)  # exp(-m) overflows: h is zero, its gradients are below 1e-50
@@ -164,8 +163,8 @@ def test_interpreted_kernels_take_every_width(
     quadratic: bool,
 ) -> None:
     """Two tokens side by side: what is read or written beyond a width is the other's."""
-    widths = {1, 2, 3} | {n + step for n in range(16, 257, 16) for step in (-1, 0, 1)} - {257}
-    cases = [prepared(draw(1, 2, 1, width), quadratic=quadratic) for width in sorted(widths)]
+    widths = {1, 4, 8, 10, 25, 30, 200, 210} | {n + step for n in range(16, 257, 16) for step in (-1, 0, 1)}
+    cases = [prepared(draw(1, 2, 1, width), quadratic=quadratic) for width in sorted(widths - {257})]
     check(cases, interpret(cases, tmp_path), relative, 5e-6, 3e-5)
 
 
@@ -248,13 +247,11 @@ def spread(x, axis):
 out = []
 for case in torch.load(sys.argv[1], weights_only=True):
     triton_launch.quadratic = lambda *_: case["quadratic"]
-    for far in (False, True):
-        x = {name: case[name] for name in ("q", "k", "v", "i", "f", "dh")}
-        if far:
-            x |= {name: spread(part, case["axis"]) for name, part in x.items() if case["axis"] < part.ndim}
-        inputs = [x[name].requires_grad_() for name in "qkvif"]
-        h = mlstm(*inputs, case["reverse"], backend="triton")
-        out.append([h.detach(), *torch.autograd.grad(h, inputs, x["dh"])])
+    x = {name: case[name] for name in ("q", "k", "v", "i", "f", "dh")}
+    x |= {name: spread(part, case["axis"]) for name, part in x.items() if case["axis"] < part.ndim}
+    inputs = [x[name].requires_grad_() for name in "qkvif"]
+    h = mlstm(*inputs, case["reverse"], backend="triton")
+    out.append([h.detach(), *torch.autograd.grad(h, inputs, x["dh"])])
 torch.save(out, sys.argv[2])
 """
 
@@ -264,14 +261,16 @@ FAR = [((3, 5, 1, 4), 0), ((1, 33, 1, 4), 1), ((1, 5, 3, 4), 2), ((1, 5, 1, 17),
 
 @pytest.mark.parametrize("quadratic", [True, False])
 def test_strides_beyond_32_bits(
-    interpret: Interpret, draw: Callable[..., Case], tmp_path: Path, quadratic: bool
+    interpret: Interpret,
+    draw: Callable[..., Case],
+    relative: Callable[[Tensor, Tensor], float],
+    tmp_path: Path,
+    quadratic: bool,
 ) -> None:
     cases = [
         prepared(draw(*shape), quadratic=quadratic, reverse=axis == 1) | {"axis": axis} for shape, axis in FAR
     ]
-    found = interpret(cases, tmp_path, STRIDES_SCRIPT)
-    for near, far in zip(found[::2], found[1::2], strict=True):
-        torch.testing.assert_close(far, near)
+    check(cases, interpret(cases, tmp_path, STRIDES_SCRIPT), relative, 5e-6, 3e-5)
 
 
 LARGE_SCRIPT = """
@@ -389,7 +388,7 @@ def test_interpreted_layer_and_its_gradient(
     """Several spans of tokens and tiles of features, heads that are no power of two, two heads, one token."""
     g = torch.Generator().manual_seed(0)
     cases, truths, plains = [], [], []
-    for (batch, size, width), reverse in (((2, 37, 12), False), ((1, 34, 10), True), ((1, 1, 40), False)):
+    for (batch, size, width), reverse in (((1, 37, 12), False), ((1, 34, 10), True), ((2, 1, 40), False)):
         w = draw_layer(width)
         x, upstream = torch.randn(2, batch, size, width, generator=g, dtype=torch.float64)
         for results, dtype in ((truths, torch.float64), (plains, torch.float32)):
