@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from xlstm_unet.images import resample
 from xlstm_unet.progress import Cancel
+from xlstm_unet.segment.instances import decode_instances
 from xlstm_unet.segment.predictor import Predictor
-from xlstm_unet.segment.segmentation import decode_maps
 
 SMALL = 16.0
 """Diameter in pixels below which objects gain from being enlarged: their boundaries are so thin."""
@@ -134,7 +134,8 @@ def busiest_window(array: NDArray[np.float32], size: tuple[int, ...]) -> NDArray
 def _trial(
     maps: NDArray[np.float16], scale: float, predictor: Predictor, cancel: Cancel | None
 ) -> _Trial | None:
-    labels = decode_maps(maps, predictor.spec, predictor.spec.decoding, cancel=cancel)
+    # Unsure objects stay in: without them noise would look as sure as objects do.
+    labels = decode_instances(*maps, **predictor.spec.decoding.model_dump(), cancel=cancel)
     diameters = whole_object_diameters(labels)
     if diameters.size < _FEWEST:
         return None

@@ -46,6 +46,7 @@ def decode_instances(
     threshold: float = 0.5,
     seed_height: float = 0.15,
     min_size: int = 0,
+    min_mean: float = 0.0,
     smoothing: float = SMOOTHING,
     block: int | None = None,
     on_progress: OnProgress | None = None,
@@ -60,13 +61,14 @@ def decode_instances(
     distance
         Distance to the edge of the object, 1 at its middle and 0 outside; same shape.
     threshold
-        Voxels above it belong to objects. An object whose mean probability is less than halfway from here
-        to 1 is dropped.
+        Voxels above it belong to objects.
     seed_height
         How far the distance must fall between two tops for them to be two objects. An object whose
         top is lower than this is dropped.
     min_size
         Objects of fewer voxels are dropped.
+    min_mean
+        Objects whose mean foreground probability is less are dropped.
     smoothing
         Standard deviation, in voxels, of the Gaussian that takes ripples off the distance map; see
         `smoothing_for`. Too much lets small touching objects grow together, too little splits large ones.
@@ -110,7 +112,7 @@ def decode_instances(
         if on_progress is not None:
             on_progress(Progress(STAGE, done + 1, steps))
     graph = _join(parts, labels, blocks, cancel)
-    table = _object_table(graph, seed_height, min_size, (1 + threshold) / 2, cancel)
+    table = _object_table(graph, seed_height, min_size, min_mean, cancel)
     for done, core in enumerate(blocks):
         check_cancelled(cancel)
         labels[core] = table[labels[core] + graph.n_background]
@@ -201,7 +203,7 @@ def _seam_pairs(labels: NDArray[np.int32], blocks: list[Slices]) -> NDArray[np.i
 
 
 def _object_table(
-    graph: _Graph, seed_height: float, min_size: int, least_mean: float, cancel: Cancel | None
+    graph: _Graph, seed_height: float, min_size: int, min_mean: float, cancel: Cancel | None
 ) -> NDArray[np.int32]:
     """Object of every region, as a table indexed by region number + ``n_background``."""
     owner, peaks = _merge_basins(graph, seed_height, cancel)
@@ -211,7 +213,7 @@ def _object_table(
         (owner == np.arange(owner.size))
         & (sizes >= max(min_size, 1))
         & (peaks >= seed_height)
-        & (masses >= least_mean * sizes)
+        & (masses >= min_mean * sizes)
     )
     roots = roots[np.argsort(graph.tops[roots], kind="stable")]
     number = np.zeros(owner.size, dtype=np.int32)

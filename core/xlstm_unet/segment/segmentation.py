@@ -151,7 +151,8 @@ def decode_maps(
 ) -> NDArray[np.int32]:
     """Return the labels of one plane or volume from its maps (maps, *spatial).
 
-    ``diameter`` is that of the objects in voxels of the maps, where it is known.
+    ``diameter`` is that of the objects in voxels of the maps, where it is known. Objects that are unsure all
+    over, with a mean foreground probability less than halfway from the threshold to 1, are dropped.
     """
     if spec.task == "instances":
         return decode_instances(
@@ -160,6 +161,7 @@ def decode_maps(
             threshold=decoding.threshold,
             seed_height=decoding.seed_height,
             min_size=decoding.min_size,
+            min_mean=(1 + decoding.threshold) / 2,
             smoothing=smoothing_for(diameter),
             on_progress=on_progress,
             cancel=cancel,

@@ -10,6 +10,7 @@ import pytest
 from xlstm_unet.images import normalise
 from xlstm_unet.nets import Network
 from xlstm_unet.segment.diameter import (
+    _trial,
     busiest_window,
     estimate_diameter,
     found_as_is,
@@ -57,6 +58,18 @@ def test_estimates_the_diameter_of_discs(
     assert found.diameter == pytest.approx(diameter, rel=0.3)
     assert found.maps is not None, "the image is one tile: its maps are used again"
     assert found.maps.shape == (2, side, side)
+
+
+def test_unsure_objects_lower_the_sureness_of_a_scale(disc_model: tuple[ModelSpec, Network]) -> None:
+    """They are dropped from labels, but noise must not look sure for that."""
+    maps = np.zeros((2, 60, 80), np.float16)
+    for row in (10, 30):
+        for column, probability in ((10, 1.0), (30, 1.0), (50, 0.6)):
+            maps[:, row : row + 10, column : column + 10] = probability
+    predictor = Predictor(*disc_model, device="cpu")
+    trial = _trial(maps, 1.0, predictor, None)
+    assert trial is not None
+    assert trial.sureness == pytest.approx(2 * (1 + 1 + 0.6) / 3 - 1, abs=0.01)
 
 
 def test_nothing_to_measure_gives_no_estimate(disc_model: tuple[ModelSpec, Network]) -> None:

@@ -154,11 +154,11 @@ def test_an_object_that_is_unsure_all_over_is_dropped(block: int) -> None:
         foreground[6:24, columns.start + 1 : columns.stop - 1] = middle
         distance[5:25, columns] = 0.8
     # Means: .67, .74 and .89, rims included.
-    assert decode_instances(foreground, distance, threshold=0.4, block=block).max() == 2
-    kept = decode_instances(foreground, distance, threshold=0.5, block=block)
+    assert decode_instances(foreground, distance, block=block).max() == 3
+    assert decode_instances(foreground, distance, min_mean=0.7, block=block).max() == 2
+    kept = decode_instances(foreground, distance, min_mean=0.75, block=block)
     assert kept.max() == 1
     assert kept[10, 50] == 1
-    assert decode_instances(foreground, distance, threshold=0.3, block=block).max() == 3
 
 
 def test_flat_top_is_one_seed() -> None:

@@ -38,6 +38,15 @@ def test_numbers_go_on_over_slices_of_objects_but_not_of_classes(make_spec: Make
     assert labels.tolist() == [[0, 6], [7, 0]]
 
 
+def test_objects_that_are_unsure_all_over_are_dropped(make_spec: MakeSpec) -> None:
+    maps = np.zeros((2, 30, 40), np.float16)
+    maps[:, 5:25, 5:15] = 0.72
+    maps[:, 5:25, 25:35] = 0.9
+    spec = make_spec()
+    assert decode_maps(maps, spec, Decoding(threshold=0.5)).max() == 1
+    assert decode_maps(maps, spec, Decoding(threshold=0.4)).max() == 2
+
+
 def test_the_diameter_decides_how_much_ripples_matter(
     make_spec: MakeSpec, make_network: Callable[[ModelSpec], Network]
 ) -> None:
