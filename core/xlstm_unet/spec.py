@@ -111,7 +111,10 @@ class Decoding(_Model):
     seed_height: Annotated[float, Field(gt=0, lt=1)] = 0.15
     """h of the h-maxima of the normalised distance (1 at the middle of an object)."""
     min_size: Annotated[int, Field(ge=0)] = 16
-    """Objects of fewer pixels, at the model's scale, are dropped."""
+    """Objects of fewer pixels, at the model's scale, are dropped.
+
+    In images enlarged by f, those of fewer than ``min_size / f`` pixels of the image.
+    """
 
 
 class FieldOfView(_Model):

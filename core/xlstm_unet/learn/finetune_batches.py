@@ -115,8 +115,9 @@ class BatchMaker:
 
 
 def crop_size(spec: ModelSpec, options: FineTuneOptions) -> tuple[int, ...]:
-    """Size of the crops, in whole strides: half of a picture's patch, which gives more and as useful steps
-    in the same time, three quarters of a volume's, or as the options say.
+    """Size of the crops, in whole strides: as the options say, or by the model's patch.
+
+    Half of it in pictures, which gives more steps of as much use in the same time; three quarters in volumes.
     """
     stride = [int(n) for n in np.prod(np.array(spec.network.strides), axis=0)]
     if spec.network.channel_tokens:

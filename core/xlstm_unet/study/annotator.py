@@ -38,8 +38,10 @@ class Habits(BaseModel):
     """Share of the corrections that make the labels worse."""
     style: Literal["worst", "window"] = "worst"
     """``worst``: the worst errors anywhere; ``window``: all errors of a window, which is then accepted."""
+    sets_diameter: bool = False
+    """Set the object diameter of every image, as where the model finds nothing to estimate it from."""
     diameter_error: Annotated[float, Field(ge=0, le=1)] = 0.1
-    """How far the object diameter that the person sets is off: spread of a normal logarithm."""
+    """How far such a diameter is off: spread of a normal logarithm."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -240,8 +240,8 @@ class _Study:
         return Corrections(sample.image, nothing, sample.labels, everywhere, self._diameter(sample))
 
     def _diameter(self, sample: Sample) -> float | None:
-        """What every person sets as the diameter of the objects of an image."""
-        if not self.instances:
+        """What every person sets as the diameter of the objects of an image; None: it is estimated."""
+        if not self.instances or not self.protocol.habits.sets_diameter:
             return None
         generator = np.random.default_rng(crc32(sample.id.encode()))
         return seen_diameter(sample.labels, self.protocol.habits, generator)
