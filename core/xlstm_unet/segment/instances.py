@@ -29,9 +29,9 @@ from xlstm_unet.segment.blocks import BlockRegions, Contacts, Slices, find_regio
 STAGE = "decoding"
 
 SMOOTHING = 0.7
-"""Standard deviation, in voxels, of the Gaussian on the distance map where no diameter is known."""
+"""Standard deviation, in voxels, of the Gaussian on the distance map, at least."""
 _SMOOTHING_OF_DIAMETER = 0.04
-"""The same as a share of the diameter: objects of every size are split by the same measure."""
+"""The same as a share of the diameter: ripples of large objects are larger."""
 _MOST_SMOOTHING = 4.0
 """Voxels beyond which it would cost more than it gives: maps of objects that large are smooth."""
 
@@ -46,7 +46,7 @@ def decode_instances(
     threshold: float = 0.5,
     seed_height: float = 0.15,
     min_size: int = 0,
-    min_mean: float = 0.0,
+    min_sureness: float = 0.0,
     smoothing: float = SMOOTHING,
     block: int | None = None,
     on_progress: OnProgress | None = None,
@@ -67,8 +67,9 @@ def decode_instances(
         top is lower than this is dropped.
     min_size
         Objects of fewer voxels are dropped.
-    min_mean
-        Objects whose mean foreground probability is less are dropped.
+    min_sureness
+        Sureness of an object is how far its mean foreground probability lies above ``threshold``. Objects
+        with less than this share of the median object's are dropped.
     smoothing
         Standard deviation, in voxels, of the Gaussian that takes ripples off the distance map; see
         `smoothing_for`. Too much lets small touching objects grow together, too little splits large ones.
@@ -112,7 +113,7 @@ def decode_instances(
         if on_progress is not None:
             on_progress(Progress(STAGE, done + 1, steps))
     graph = _join(parts, labels, blocks, cancel)
-    table = _object_table(graph, seed_height, min_size, min_mean, cancel)
+    table = _object_table(graph, threshold, seed_height, min_size, min_sureness, cancel)
     for done, core in enumerate(blocks):
         check_cancelled(cancel)
         labels[core] = table[labels[core] + graph.n_background]
@@ -125,7 +126,7 @@ def smoothing_for(diameter: float | None) -> float:
     """Return the standard deviation of the smoothing, in voxels, for objects of a diameter in voxels."""
     if diameter is None:
         return SMOOTHING
-    return min(_SMOOTHING_OF_DIAMETER * diameter, _MOST_SMOOTHING)
+    return min(max(_SMOOTHING_OF_DIAMETER * diameter, SMOOTHING), _MOST_SMOOTHING)
 
 
 @dataclass(frozen=True)
@@ -203,18 +204,23 @@ def _seam_pairs(labels: NDArray[np.int32], blocks: list[Slices]) -> NDArray[np.i
 
 
 def _object_table(
-    graph: _Graph, seed_height: float, min_size: int, min_mean: float, cancel: Cancel | None
+    graph: _Graph,
+    threshold: float,
+    seed_height: float,
+    min_size: int,
+    min_sureness: float,
+    cancel: Cancel | None,
 ) -> NDArray[np.int32]:
     """Object of every region, as a table indexed by region number + ``n_background``."""
     owner, peaks = _merge_basins(graph, seed_height, cancel)
     sizes = np.bincount(owner, weights=graph.sizes, minlength=owner.size)
     masses = np.bincount(owner, weights=graph.masses, minlength=owner.size)
     roots = np.flatnonzero(
-        (owner == np.arange(owner.size))
-        & (sizes >= max(min_size, 1))
-        & (peaks >= seed_height)
-        & (masses >= min_mean * sizes)
+        (owner == np.arange(owner.size)) & (sizes >= max(min_size, 1)) & (peaks >= seed_height)
     )
+    if roots.size:
+        sureness = masses[roots] / sizes[roots] - threshold
+        roots = roots[sureness >= min_sureness * np.median(sureness)]
     roots = roots[np.argsort(graph.tops[roots], kind="stable")]
     number = np.zeros(owner.size, dtype=np.int32)
     number[roots] = np.arange(1, roots.size + 1, dtype=np.int32)

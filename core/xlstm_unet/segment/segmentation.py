@@ -16,6 +16,11 @@ from xlstm_unet.segment.instances import decode_instances, smoothing_for
 from xlstm_unet.spec import Decoding, ModelSpec
 
 _CHUNK = 2**22
+_MIN_SURENESS = 0.5
+"""Share of the median object's sureness below which an object is dropped.
+
+Relative, so that a model that is unsure of all objects, in a domain new to it, does not lose all of them.
+"""
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,8 +156,7 @@ def decode_maps(
 ) -> NDArray[np.int32]:
     """Return the labels of one plane or volume from its maps (maps, *spatial).
 
-    ``diameter`` is that of the objects in voxels of the maps, where it is known. Objects that are unsure all
-    over, with a mean foreground probability less than halfway from the threshold to 1, are dropped.
+    ``diameter`` is that of the objects in voxels of the maps, where it is known.
     """
     if spec.task == "instances":
         return decode_instances(
@@ -161,7 +165,7 @@ def decode_maps(
             threshold=decoding.threshold,
             seed_height=decoding.seed_height,
             min_size=decoding.min_size,
-            min_mean=(1 + decoding.threshold) / 2,
+            min_sureness=_MIN_SURENESS,
             smoothing=smoothing_for(diameter),
             on_progress=on_progress,
             cancel=cancel,

@@ -38,13 +38,16 @@ def test_numbers_go_on_over_slices_of_objects_but_not_of_classes(make_spec: Make
     assert labels.tolist() == [[0, 6], [7, 0]]
 
 
-def test_objects_that_are_unsure_all_over_are_dropped(make_spec: MakeSpec) -> None:
-    maps = np.zeros((2, 30, 40), np.float16)
-    maps[:, 5:25, 5:15] = 0.72
+def test_objects_are_dropped_where_the_others_are_far_surer(make_spec: MakeSpec) -> None:
+    maps = np.zeros((2, 30, 60), np.float16)
+    maps[:, 5:25, 5:15] = 0.6
     maps[:, 5:25, 25:35] = 0.9
-    spec = make_spec()
-    assert decode_maps(maps, spec, Decoding(threshold=0.5)).max() == 1
-    assert decode_maps(maps, spec, Decoding(threshold=0.4)).max() == 2
+    maps[:, 5:25, 45:55] = 0.9
+    labels = decode_maps(maps, make_spec(), Decoding())
+    assert labels.max() == 2
+    assert labels[10, 10] == 0
+    # A model that is unsure of everything keeps what it has.
+    assert decode_maps(np.minimum(maps, np.float16(0.6)), make_spec(), Decoding()).max() == 3
 
 
 def test_the_diameter_decides_how_much_ripples_matter(
