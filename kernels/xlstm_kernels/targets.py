@@ -20,10 +20,13 @@ from xlstm_kernels.suite import MINUTES, machine, run_step
 NETWORKS = ("enc-512", "enc-512-none", "small-dense")
 """Cases of ``bench_network.py`` whose training step is timed too."""
 
-VOLUMES = ("dense-3d", "enc-3d", "enc-3d-none")
-"""Cases of which inference alone is timed: a training step takes minutes."""
+VOLUMES = {1: ("dense-3d",), 2: ("dense-3d", "enc-3d", "enc-3d-none")}
+"""Cases of which inference alone is timed, by number of threads: they take half a minute a pass with one."""
 
-SHARE = {1: 0.62, 2: 1.0}
+LAYERS = ("512,32,32", "256,64,64", "128,128,128", "64,128,128", "256,8,16,16", "128,16,32,32")
+"""Features and sides of the maps that targets are about."""
+
+SHARE = {1: 0.55, 2: 1.0}
 """By which part of the time the steps have to be done, by number of threads."""
 
 
@@ -83,7 +86,7 @@ def cpu_targets(target: Path | None, *, minutes: float = MINUTES, rehearse: bool
     with tempfile.TemporaryDirectory() as folder:
         for threads, share in SHARE.items():
             found: dict[str, Any] = {"load": os.getloadavg()[0]} if hasattr(os, "getloadavg") else {}
-            for name, command in _steps(Path(folder), rehearse=rehearse).items():
+            for name, command in _steps(Path(folder), threads, rehearse=rehearse).items():
                 written = Path(folder) / f"{name}.json"
                 written.unlink(missing_ok=True)
                 environment = {"OMP_NUM_THREADS": str(threads)}
@@ -100,7 +103,7 @@ def cpu_targets(target: Path | None, *, minutes: float = MINUTES, rehearse: bool
     return int(any(exit_codes))
 
 
-def _steps(figures: Path, *, rehearse: bool) -> dict[str, list[str]]:
+def _steps(figures: Path, threads: int, *, rehearse: bool) -> dict[str, list[str]]:
     """Commands by name; what a step measures lies in ``figures`` under its name."""
     bench = [sys.executable, "-m", "xlstm_kernels.bench", "--device", "cpu", "--json"]
     network = [sys.executable, "tests/benchmarks/bench_network.py", "--precision", *_precisions(), "--json"]
@@ -116,9 +119,9 @@ def _steps(figures: Path, *, rehearse: bool) -> dict[str, list[str]]:
         }
     return {
         "cells": [*cells, "1,256,4,64", "1,1024,4,64", "1,4096,4,64"],
-        "layers": layers,
-        "networks": [*networks, "--train", "--repeats", "2", *NETWORKS],
-        "volumes": [*volumes, "--repeats", "1", *VOLUMES],
+        "layers": [*layers, "--shape", *LAYERS],
+        "networks": [*networks, "--train", "--repeats", "1", *NETWORKS],
+        "volumes": [*volumes, "--repeats", "1", *VOLUMES[threads]],
     }
 
 
