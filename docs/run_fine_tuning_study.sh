@@ -3,7 +3,7 @@
 #   docs/run_fine_tuning_study.sh DATA OUTPUT [STEPS]
 # DATA holds nuclei/, phase_cells/ and hippocampus/; OUTPUT gets one folder a protocol.
 set -e
-data=$1 output=$2 steps=${3:-60}
+data=$1 output=$2 steps=${3:-100}
 base="$output/fluo-base"
 if [ ! -e "$base/fluo-base/model.json" ]; then
     mkdir -p "$output/fluorescence"
