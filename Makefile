@@ -23,7 +23,7 @@ TORCH_SOURCE := $(if $(TORCH_INDEX),--index-url $(TORCH_INDEX))
 JOBS ?= 2
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n $(JOBS) --dist worksteal
 
-.PHONY: demo test test-all lint format clean
+.PHONY: demo test test-core test-plugin test-extension test-all lint format clean
 
 demo: $(VENV)/.package
 	$(BIN)/xlstm-unet demo --output demo-output
@@ -41,9 +41,18 @@ SLICER_PYTHON ?= $(shell command -v python3.11 || echo python3)
 SLICER_TESTS := OMP_NUM_THREADS=1 QT_QPA_PLATFORM=offscreen
 SLICER_PYTEST := -m pytest -q -c tests/extension/pytest.ini
 
-test: lint $(VENV)/.triton $(SLICER)/.ready
+# Side by side what leaves a core idle by itself.
+test: $(VENV)/.napari $(VENV)/.triton $(SLICER)/.ready
+	$(MAKE) -j2 lint test-core
+	$(MAKE) -j2 -O test-plugin test-extension
+
+test-core: $(VENV)/.triton
 	$(PYTEST) -m "not slow" $(CORE_TESTS)
+
+test-plugin: $(VENV)/.napari
 	$(PYTEST) -m "not slow" $(PLUGIN_TESTS)
+
+test-extension: $(SLICER)/.ready
 	$(SLICER_TESTS) $(SLICER)/bin/python $(SLICER_PYTEST) -m "not slow" tests/extension
 
 test-all: test $(VENV)/.bioimageio $(SLICER_NEXT)/.ready $(SLICER_WEB)/.ready
