@@ -150,15 +150,15 @@ def draw(path: Path, result: dict[str, Any]) -> None:
     for arm, rounds in summary.items():
         last = rounds[-1]
         if find_arm(arm).dense != "no":
-            left.axhline(last["after"]["mean"], linestyle="--", linewidth=1, color="gray")
-            left.annotate(arm, (0, last["after"]["mean"]), fontsize=7, va="bottom")
+            style = "--" if find_arm(arm).dense == "some" else ":"
+            left.axhline(last["after"]["mean"], linestyle=style, linewidth=1, color="gray", label=arm)
         elif arm not in _TIMED:
             left.plot(last["corrections"], last["after"]["mean"], marker="x", linestyle="", label=arm)
     timed = [summary[arm][-1] for arm in _TIMED if arm in summary]
     _curve(right, [0.0, *(row["cpu_seconds"] for row in timed)], before, timed, OURS)
     left.set(xlabel="corrections", ylabel=_NAMES[result["metric"]], ylim=(0, 1))
     right.set(xlabel="CPU seconds of fine-tuning")
-    left.legend(fontsize=7)
+    figure.legend(*left.get_legend_handles_labels(), loc="outside right upper", fontsize=7)
     for axes in (left, right):
         axes.grid(alpha=0.3)
     figure.suptitle(result["protocol"]["title"] or result["protocol"]["name"], fontsize=10)
