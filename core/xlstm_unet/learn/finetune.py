@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -15,7 +16,7 @@ from xlstm_unet.learn.corrections_prepare import pieces_of
 from xlstm_unet.learn.finetune_batches import BatchMaker, crop_size
 from xlstm_unet.learn.finetune_judge import NAMES, Judge, held_masks, hold_out
 from xlstm_unet.learn.finetune_options import FineTuneOptions
-from xlstm_unet.learn.finetune_steps import Learner, mixed
+from xlstm_unet.learn.finetune_steps import FAR, Learner, mixed, root_share
 from xlstm_unet.learn.guard import FEWEST, Comparison, Verdict, compare, judge
 from xlstm_unet.learn.replay import ReplayPack
 from xlstm_unet.nets import Network, best_device
@@ -32,6 +33,8 @@ ALL_SHARE = 0.7
 """Share of the steps after which what was kept back is learnt too."""
 CHECK_INTERVAL = 25
 """Steps between looks at what was kept back."""
+LOOKS = 8
+"""Batches by which it is judged how near the corrections are to what the root knows."""
 
 _MOST_EVENTS = 500
 _TIMED = 3
@@ -244,6 +247,7 @@ class _Run:
         crops = {"batch": setting.batch, "replay_batch": min(options.replay_batch, setting.batch)}
         self.options = options.model_copy(update=crops)
         self.setting, self.device = setting, setting.device
+        self.share = FAR[1]
         self._on_event, self._cancel, self._stop = on_event, cancel, stop
         self._events: list[dict[str, Any]] = []
         self.pieces, changes = pieces_of(corrections, spec, cancel=cancel)
@@ -266,6 +270,7 @@ class _Run:
         clock.reserve = (time.monotonic() - before) * 1.2 + 0.3
         self._scores(clock, held_before, check_before)
         learner = self._learner()
+        self._choose_share(learner)
         best = self._train(clock, learner, switch)
         network = self._network(learner)
         check_after = self.judge.check(network)
@@ -283,7 +288,7 @@ class _Run:
             steps=clock.done,
             switch=best.switch,
             best_step=best.step,
-            root_share=self.options.root_share,
+            root_share=self.share,
             seconds=time.monotonic() - started,
             seconds_per_step=clock.seconds_per_step,
             curve=tuple(self._events[:: -(-len(self._events) // _MOST_EVENTS)]),
@@ -299,11 +304,23 @@ class _Run:
         teacher = deepcopy(self.root).to(self.device).eval() if taught else None
         return Learner(network, self.options, teacher, self._interrupt)
 
+    def _choose_share(self, learner: Learner) -> None:
+        """Set the root's share of the weights: as given, or by what the root makes of the corrections.
+
+        Corrected objects are those the root got wrong; painted classes are not, and their loss says less.
+        """
+        if self.options.root_share is not None:
+            self.share = self.options.root_share
+        elif self.spec.task == "instances":
+            batches = self._batches(held_masks(self.pieces, self.items) if self.items else None)
+            with suppress(_Stopped):
+                self.share = root_share([learner.look(batches.draw()) for _ in range(LOOKS)])
+
     def _network(self, learner: Learner) -> Network:
         """Return what is scored and kept: averaged weights, mixed with the root's."""
         network = deepcopy(self.root).cpu()
         averaged = {name: tensor.cpu() for name, tensor in learner.average.state_dict().items()}
-        network.load_state_dict(mixed(network.state_dict(), averaged, self.options.root_share))
+        network.load_state_dict(mixed(network.state_dict(), averaged, self.share))
         return network
 
     def _interrupt(self) -> None:

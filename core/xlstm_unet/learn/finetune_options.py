@@ -18,8 +18,11 @@ class FineTuneOptions(BaseModel):
     """Crops of the replay pack in a step."""
     anchor: Annotated[float, Field(ge=0)] = 1.0
     """Weight of staying near the root's output on the replay pack's crops, beside their labels."""
-    root_share: Annotated[float, Field(ge=0, lt=1)] = 0.2
-    """Share of the root's weights in the result, see `xlstm_unet.learn.finetune_steps.mixed`; 0: none."""
+    root_share: Annotated[float, Field(ge=0, lt=1)] | None = None
+    """Share of the root's weights in the result, 0: none; see `xlstm_unet.learn.finetune_steps.mixed`.
+
+    None: by how near the corrections are to what the root knows, see `root_share` there.
+    """
     trained: Literal["auto", "all", "decoder", "norms"] = "auto"
     """Which parameters learn; ``auto``: all of a small network, else decoder, norms and head."""
     distillation: Annotated[float, Field(ge=0)] = 0.0

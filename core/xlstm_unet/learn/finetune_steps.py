@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -25,6 +26,8 @@ _EPS = 1e-8
 _DECAY = 0.01
 _CLIP = 1.0
 _AVERAGE = 0.97
+FAR, NEAR = (0.2, 0.2), (0.3, 0.6)
+"""The root's loss at home as a share of that on the corrections, and its share of the weights then."""
 
 
 class AdamW:
@@ -110,6 +113,22 @@ class Learner:
         self.average.update(self.network, self.optimiser.steps)
         return float(loss)
 
+    @torch.no_grad()
+    def look(self, batch: Batch) -> tuple[float, float]:
+        """Return the losses of the corrections and of the replay of a batch, without learning from it.
+
+        Either is NaN where the batch has none of it.
+        """
+        found = []
+        with _interruptible(self.network, self.interrupt), self._autocast():
+            for crops in (batch.corrections, batch.replay):
+                if crops is None:
+                    found.append(math.nan)
+                    continue
+                output = self.network.forward(crops.image)
+                found.append(float(segmentation_loss([output], crops.targets, self.losses)))
+        return found[0], found[1]
+
     def _learn(self, crops: Crops, share: float, near_root: float, *, untouched: bool) -> Tensor:
         """Add a share of the gradient of some crops; return the share of their loss."""
         with self._autocast():
@@ -180,6 +199,25 @@ def mixed(root: Mapping[str, Tensor], tuned: Mapping[str, Tensor], share: float)
         The root's share, from 0 (what was tuned, bit for bit) to 1 (the root).
     """
     return {name: value.lerp(tuned[name], 1 - share) for name, value in root.items()}
+
+
+def root_share(losses: Sequence[tuple[float, float]]) -> float:
+    """Return the root's share of the weights in the result, by what the root makes of some batches.
+
+    What is new to the root needs most of what was learnt. What it nearly knows needs less, and more would
+    cost what it knew. How near corrections are says the root's loss on them beside that on the replay pack.
+
+    Parameters
+    ----------
+    losses
+        Of corrections and of replay, for each batch; see `Learner.look`.
+    """
+    corrections, replay = sum(first for first, _ in losses), sum(second for _, second in losses)
+    if not (corrections > 0 and math.isfinite(replay)):
+        return FAR[1]
+    (far, least), (near, most) = FAR, NEAR
+    place = (replay / corrections - far) / (near - far)
+    return round(least + (most - least) * min(1.0, max(0.0, place)), 3)
 
 
 def trained_parameters(network: Network, which: str) -> set[nn.Parameter]:

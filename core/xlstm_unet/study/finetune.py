@@ -272,6 +272,7 @@ class _Study:
             "steps": tuned.steps,
             "seconds": perf_counter() - started,
             "cpu_seconds": process_time() - worked,
+            "root_share": tuned.root_share,
         }
         model = replace(self.root, spec=tuned.spec, network=tuned.network)
         return model, {**row, **self._scores(model)}

@@ -73,7 +73,7 @@ def _round(rows: Sequence[dict[str, Any]], target: float, source: float) -> dict
         "users": len(rows),
         **{
             name: _mean([row[name] for row in rows])
-            for name in ("corrections", "images", "wrong", "steps", "seconds", "cpu_seconds")
+            for name in ("corrections", "images", "wrong", "steps", "seconds", "cpu_seconds", "root_share")
         },
         "after": _spread(after),
         "gain": _spread([value - target for value in after]),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -16,6 +17,7 @@ from xlstm_unet.learn.finetune import finetune
 from xlstm_unet.learn.finetune_batches import BatchMaker
 from xlstm_unet.learn.finetune_judge import Judge, held_masks, hold_out
 from xlstm_unet.learn.finetune_options import FineTuneOptions
+from xlstm_unet.learn.finetune_steps import FAR, NEAR, root_share
 from xlstm_unet.nets import build_network
 from xlstm_unet.spec import ModelSpec
 
@@ -85,10 +87,42 @@ def test_the_result_keeps_the_root_s_share_of_every_weight(spec, network, correc
     assert (weights(tuned.network) - root).abs().max() > 1e-4
     torch.testing.assert_close(weights(mixed.network), (root + weights(tuned.network)) / 2)
     share = default.root_share
-    assert 0 < share < 0.5
+    assert FAR[1] <= share <= NEAR[1]
     torch.testing.assert_close(
         weights(default.network), share * root + (1 - share) * weights(tuned.network), atol=1e-6, rtol=1e-5
     )
+
+
+@pytest.mark.parametrize(
+    ("losses", "share"),
+    [
+        ([(5.0, 0.5)], 0.2),  # ten times as bad as at home: new
+        ([(4.0, 1.0)], 0.4),
+        ([(1.0, 0.25), (7.0, 1.75)], 0.4),  # losses count, not the ratios of batches
+        ([(1.0, 1.0)], 0.6),  # as at home
+        ([(1.0, 3.0)], 0.6),
+        ([(0.0, 1.0)], 0.2),
+        ([(1.0, math.nan)], 0.2),  # no replay
+    ],
+)
+def test_the_nearer_the_corrections_the_more_of_the_root_is_kept(losses, share):
+    assert root_share(losses) == pytest.approx(share)
+
+
+def test_how_near_corrections_are_is_measured(spec, network, corrections, pack):
+    """What the root knows as well as its home keeps more of it than the contrary of what it knows."""
+    image, prediction = corrections.image, corrections.prediction
+    everywhere = np.ones(prediction.shape, bool)
+    known = Corrections(image, prediction, corrections.labels, everywhere)
+    contrary = Corrections(image, prediction, (corrections.labels == 0).astype(np.int32), everywhere)
+    quick = QUICK.model_copy(update={"judge": False})
+    root = finetune(spec, network, [known], steps=80, options=quick, device="cpu").network
+    near, far = (
+        finetune(spec, root, [taught], steps=1, replay=pack, options=quick, device="cpu").root_share
+        for taught in (known, contrary)
+    )
+    assert near == NEAR[1]
+    assert far < near - 0.1
 
 
 def test_what_is_judged_is_what_is_kept(spec, network, corrections, pack, monkeypatch):

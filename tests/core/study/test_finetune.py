@@ -64,6 +64,7 @@ def test_runs_are_made_kept_and_summed_up(protocol: Protocol, data_set_folder: P
         assert last["users"] == 2
         assert last["steps"] == (1 if arm == "half" else 2)
         assert last["cpu_seconds"] > 0
+        assert (last["root_share"] > 0) == (arm not in ("no-mixing", "scratch"))
         assert 0 <= last["after"]["mean"] <= 1
     assert summary["no-replay"][-1]["corrections"] == 5
     assert summary["ours"][-1]["against_ours"] == {"mean": 0, "sd": 0}
