@@ -33,7 +33,7 @@ ALL_SHARE = 0.7
 """Share of the steps after which what was kept back is learnt too."""
 CHECK_INTERVAL = 25
 """Steps between looks at what was kept back."""
-LOOKS = 8
+LOOKS = 16
 """Batches by which it is judged how near the corrections are to what the root knows."""
 
 _MOST_EVENTS = 500
