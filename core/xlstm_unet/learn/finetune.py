@@ -16,7 +16,7 @@ from xlstm_unet.learn.corrections_prepare import pieces_of
 from xlstm_unet.learn.finetune_batches import BatchMaker, crop_size
 from xlstm_unet.learn.finetune_judge import NAMES, Judge, held_masks, hold_out
 from xlstm_unet.learn.finetune_options import FineTuneOptions
-from xlstm_unet.learn.finetune_steps import FAR, Learner, mixed, root_share
+from xlstm_unet.learn.finetune_steps import FAR, OF_CLASSES, Learner, mixed, root_share
 from xlstm_unet.learn.guard import FEWEST, Comparison, Verdict, compare, judge
 from xlstm_unet.learn.replay import ReplayPack
 from xlstm_unet.nets import Network, best_device
@@ -244,8 +244,7 @@ class _Run:
         stop: Cancel | None,
     ) -> None:
         self.spec, self.root, self.replay = spec, root, replay
-        crops = {"batch": setting.batch, "replay_batch": min(options.replay_batch, setting.batch)}
-        self.options = options.model_copy(update=crops)
+        self.options = options.model_copy(update={"batch": setting.batch})
         self.setting, self.device = setting, setting.device
         self.share = FAR[1]
         self._on_event, self._cancel, self._stop = on_event, cancel, stop
@@ -305,13 +304,12 @@ class _Run:
         return Learner(network, self.options, teacher, self._interrupt)
 
     def _choose_share(self, learner: Learner) -> None:
-        """Set the root's share of the weights: as given, or by what the root makes of the corrections.
-
-        Corrected objects are those the root got wrong; painted classes are not, and their loss says less.
-        """
+        """Set the root's share of the weights: as given, or by what the root makes of corrected objects."""
         if self.options.root_share is not None:
             self.share = self.options.root_share
-        elif self.spec.task == "instances":
+        elif self.spec.task == "classes":
+            self.share = OF_CLASSES
+        else:
             batches = self._batches(held_masks(self.pieces, self.items) if self.items else None)
             with suppress(_Stopped):
                 self.share = root_share([learner.look(batches.draw()) for _ in range(LOOKS)])

@@ -83,6 +83,7 @@ class BatchMaker:
         items = [_from_piece(p, s, spec) for p, s in zip(pieces, supervisions, strict=True)]
         self._corrections = Bank.of(items, spec.input_channels, device)
         self._weights = torch.tensor([float(len(item.anchors)) for item in items])
+        self._rehearsed = min(options.replay_batch or (2 if spec.dimension == 2 else 1), options.batch)
         self._replay = None
         if replay and options.replay_share > 0:
             self._replay = Bank.of(
@@ -95,7 +96,7 @@ class BatchMaker:
         if self._replay is None:
             return Batch(corrections, None)
         weights = torch.ones(len(self._replay))
-        return Batch(corrections, self._crops(self._replay, self.options.replay_batch, weights))
+        return Batch(corrections, self._crops(self._replay, self._rehearsed, weights))
 
     def _crops(self, bank: Bank, count: int, weights: Tensor) -> Crops:
         generator = self.generator

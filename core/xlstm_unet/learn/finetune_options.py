@@ -14,8 +14,8 @@ class FineTuneOptions(BaseModel):
 
     replay_share: Annotated[float, Field(ge=0, lt=1)] = 0.4
     """Weight of the replay pack's crops in the loss; 0: no replay."""
-    replay_batch: Annotated[int, Field(ge=1, le=256)] = 2
-    """Crops of the replay pack in a step."""
+    replay_batch: Annotated[int, Field(ge=1, le=256)] | None = None
+    """Crops of the replay pack in a step; None: two of pictures, one of volumes, which cost more time."""
     anchor: Annotated[float, Field(ge=0)] = 1.0
     """Weight of staying near the root's output on the replay pack's crops, beside their labels."""
     root_share: Annotated[float, Field(ge=0, lt=1)] | None = None

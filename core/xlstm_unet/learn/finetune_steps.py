@@ -28,6 +28,8 @@ _CLIP = 1.0
 _AVERAGE = 0.97
 FAR, NEAR = (0.2, 0.2), (0.3, 0.6)
 """The root's loss at home as a share of that on the corrections, and its share of the weights then."""
+OF_CLASSES = 0.4
+"""The root's share of the weights where classes are painted: more than errors alone, whose loss says less."""
 
 
 class AdamW:

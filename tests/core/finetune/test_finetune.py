@@ -13,11 +13,13 @@ from xlstm_unet.errors import CancelledError, CorrectionsError, ModelError, Trai
 from xlstm_unet.images import Image
 from xlstm_unet.learn.corrections import Corrections
 from xlstm_unet.learn.corrections_prepare import pieces_of
+from xlstm_unet.learn.dataset import Sample
 from xlstm_unet.learn.finetune import finetune
 from xlstm_unet.learn.finetune_batches import BatchMaker
 from xlstm_unet.learn.finetune_judge import Judge, held_masks, hold_out
 from xlstm_unet.learn.finetune_options import FineTuneOptions
-from xlstm_unet.learn.finetune_steps import FAR, NEAR, root_share
+from xlstm_unet.learn.finetune_steps import FAR, NEAR, OF_CLASSES, root_share
+from xlstm_unet.learn.replay import make_replay
 from xlstm_unet.nets import build_network
 from xlstm_unet.spec import ModelSpec
 
@@ -329,6 +331,26 @@ def test_front_and_back_of_a_volume_stay_where_they_are(hippocampus):
     assert seen > 10
 
 
+def test_a_volume_is_rehearsed_by_one_crop_beside_three(hippocampus, spec, corrections, pack):
+    image, truth, volumes = hippocampus
+    samples = [Sample("one", "train", "one", "mri", image, truth)]
+    painted = Corrections(image, np.zeros_like(truth), truth, np.ones(truth.shape, bool))
+    for model, taught, replay, size, wanted in (
+        (volumes, painted, make_replay(samples, samples, volumes), (16, 16, 16), 1),
+        (spec, corrections, pack, (32, 32), 2),
+    ):
+        pieces, _ = pieces_of([taught], model)
+        known = [piece.supervision(model) for piece in pieces]
+        for options, count in (
+            (FineTuneOptions(), wanted),
+            (FineTuneOptions(replay_batch=3), 3),
+            (FineTuneOptions(batch=1), 1),  # where memory is short
+        ):
+            maker = BatchMaker(pieces, known, replay.train, model, options, size, torch.device("cpu"))
+            batch = maker.draw()
+            assert (len(batch.corrections.image), len(batch.replay.image)) == (options.batch, count)
+
+
 def test_classes_in_volumes(hippocampus):
     image, truth, spec = hippocampus
     network = build_network(spec, generator=torch.Generator().manual_seed(0)).eval()
@@ -338,6 +360,7 @@ def test_classes_in_volumes(hippocampus):
     one = Corrections(image, prediction, truth, accepted)
     tuned = finetune(spec, network, [one], steps=2, options=QUICK, device="cpu")
     assert tuned.counts["added"] >= 1
+    assert tuned.root_share == OF_CLASSES
     beyond = replace(one, labels=np.where(truth == 1, 9, truth))
     with pytest.raises(CorrectionsError, match="9"):
         finetune(spec, network, [beyond], steps=2, options=QUICK, device="cpu")

@@ -28,7 +28,7 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-@pytest.mark.parametrize("dimension", [2, 3])
+@pytest.mark.parametrize("dimension", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_killed_and_resumed_equals_unbroken(
     dimension: int,
     pair_folder: Path,

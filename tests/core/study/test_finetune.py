@@ -44,7 +44,7 @@ def protocol(root: Path, data_set_folder: Path) -> Protocol:
             "target": {"dataset": name, "split": "val"},
             "source": {"dataset": name, "split": "val", "max_images": 1},
             "rounds": [{"images": 1, "corrections": 3}, {"images": 1, "corrections": 2}],
-            "users": 2,
+            "users": 1,
             "arms": ARMS,
             "steps": 2,
             "dense_images": 1,
@@ -53,36 +53,39 @@ def protocol(root: Path, data_set_folder: Path) -> Protocol:
 
 
 def test_runs_are_made_kept_and_summed_up(protocol: Protocol, data_set_folder: Path, tmp_path: Path) -> None:
-    result = evaluate_finetune(protocol, data_set_folder.parent, tmp_path, device="cpu")
-    summary = result["summary"]
-    assert set(summary) == set(ARMS)
-    assert next(iter(summary)) == "ours"
-    assert [row["corrections"] for row in summary["ours"]] == [3, 5]
-    assert [row["images"] for row in summary["ours"]] == [1, 2]
+    first = evaluate_finetune(protocol, data_set_folder.parent, tmp_path, device="cpu")["summary"]
+    assert set(first) == set(ARMS)
+    assert next(iter(first)) == "ours"
+    assert [row["corrections"] for row in first["ours"]] == [3, 5]
+    assert [row["images"] for row in first["ours"]] == [1, 2]
     for arm in ARMS:
-        last = summary[arm][-1]
-        assert last["users"] == 2
+        last = first[arm][-1]
+        assert last["users"] == 1
         assert last["steps"] == (1 if arm == "half" else 2)
         assert last["cpu_seconds"] > 0
         assert (last["root_share"] > 0) == (arm not in ("no-mixing", "scratch"))
         assert 0 <= last["after"]["mean"] <= 1
-    assert summary["no-replay"][-1]["corrections"] == 5
+    assert first["no-replay"][-1]["corrections"] == 5
+    assert first["dense-all"][-1]["corrections"] > first["dense"][-1]["corrections"] > 5
+
+    kept = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/result.json")}
+    assert len(kept) == len(ARMS)
+    more = protocol.adapted(arms=("ours", "no-replay"), users=2)
+    summary = evaluate_finetune(more, data_set_folder.parent, tmp_path, device="cpu")["summary"]
+    assert {path: path.stat().st_mtime_ns for path in kept} == kept, "what was run is not run again"
+    assert {arm: rows[-1]["users"] for arm, rows in summary.items()} == {
+        arm: 2 if arm in more.arms else 1 for arm in ARMS
+    }
+    assert summary["half"] == first["half"], "all that was run is in the report"
     assert summary["ours"][-1]["against_ours"] == {"mean": 0, "sd": 0}
     after = [summary[arm][-1]["after"]["mean"] for arm in ("no-replay", "ours")]
     assert summary["no-replay"][-1]["against_ours"]["mean"] == pytest.approx(after[0] - after[1])
-    assert summary["dense-all"][-1]["corrections"] > summary["dense"][-1]["corrections"] > 5
+
     text = (tmp_path / "finetune.md").read_text()
     assert "A tiny study" in text
     assert "no-replay: without replay" in text
-    assert json.loads((tmp_path / "finetune.json").read_text())["summary"]["ours"]
+    assert json.loads((tmp_path / "finetune.json").read_text())["summary"].keys() == summary.keys()
     assert (tmp_path / "finetune.png").read_bytes().startswith(b"\x89PNG")
-
-    kept = {path: path.stat().st_mtime_ns for path in tmp_path.glob("runs/*/result.json")}
-    assert len(kept) == 2 * len(ARMS)
-    fewer = protocol.adapted(arms=("ours", "half"), users=1)
-    again = evaluate_finetune(fewer, data_set_folder.parent, tmp_path, device="cpu")
-    assert again["summary"] == summary, "all that was run is in the report"
-    assert {path: path.stat().st_mtime_ns for path in kept} == kept
     with pytest.raises(TrainingError, match="another protocol"):
         evaluate_finetune(protocol.adapted(steps=3), data_set_folder.parent, tmp_path, device="cpu")
 
