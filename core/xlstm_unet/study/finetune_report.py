@@ -73,7 +73,7 @@ def _round(rows: Sequence[dict[str, Any]], target: float, source: float) -> dict
         "users": len(rows),
         **{
             name: _mean([row[name] for row in rows])
-            for name in ("corrections", "images", "wrong", "steps", "seconds", "cpu_seconds", "root_share")
+            for name in ("corrections", "images", "wrong", "steps", "seconds", "cpu_seconds")
         },
         "after": _spread(after),
         "gain": _spread([value - target for value in after]),
@@ -85,9 +85,13 @@ def _mean(values: Sequence[float]) -> float:
     return float(np.mean(values)) if len(values) else float("nan")
 
 
-def _spread(values: Sequence[float]) -> dict[str, float]:
-    """Mean and standard deviation over users."""
-    return {"mean": _mean(values), "sd": float(np.std(values, ddof=1)) if len(values) > 1 else float("nan")}
+def _spread(values: Sequence[float]) -> dict[str, float | None]:
+    """Mean and standard deviation over users; None where there are too few, which JSON can say."""
+    known = [value for value in values if np.isfinite(value)]
+    return {
+        "mean": _mean(known) if known else None,
+        "sd": float(np.std(known, ddof=1)) if len(known) > 1 else None,
+    }
 
 
 def _markdown(result: dict[str, Any]) -> list[str]:
@@ -125,10 +129,10 @@ def _row(arm: str, row: dict[str, Any]) -> tuple[object, ...]:
     )
 
 
-def _cell(spread: dict[str, float]) -> str:
-    if not np.isfinite(spread["mean"]):
+def _cell(spread: dict[str, float | None]) -> str:
+    if spread["mean"] is None:
         return "-"
-    return f"{spread['mean']:.3f}" + (f" ({spread['sd']:.3f})" if np.isfinite(spread["sd"]) else "")
+    return f"{spread['mean']:.3f}" + ("" if spread["sd"] is None else f" ({spread['sd']:.3f})")
 
 
 def draw(path: Path, result: dict[str, Any]) -> None:
@@ -171,6 +175,6 @@ def _curve(
 ) -> None:
     """A line from the root's score over means, with one standard deviation around it."""
     means = np.array([before, *(row["after"]["mean"] for row in rows)])
-    deviations = np.nan_to_num([0.0, *(row["after"]["sd"] for row in rows)])
+    deviations = np.array([0.0, *(row["after"]["sd"] or 0.0 for row in rows)])
     (line,) = axes.plot(places, means, marker="o", label=label)
     axes.fill_between(places, means - deviations, means + deviations, alpha=0.15, color=line.get_color())
