@@ -309,7 +309,7 @@ class _Run:
             self.share = self.options.root_share
         elif self.spec.task == "classes":
             self.share = OF_CLASSES
-        else:
+        elif self.replay is not None and self.replay.train and self.options.replay_share:
             batches = self._batches(held_masks(self.pieces, self.items) if self.items else None)
             with suppress(_Stopped):
                 self.share = root_share([learner.look(batches.draw()) for _ in range(LOOKS)])

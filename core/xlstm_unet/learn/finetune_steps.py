@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from typing import Any
@@ -117,16 +116,11 @@ class Learner:
 
     @torch.no_grad()
     def look(self, batch: Batch) -> tuple[float, float]:
-        """Return the losses of the corrections and of the replay of a batch, without learning from it.
-
-        Either is NaN where the batch has none of it.
-        """
+        """Return the losses of the corrections and of the replay of a batch, without learning from it."""
+        assert batch.replay is not None
         found = []
         with _interruptible(self.network, self.interrupt), self._autocast():
             for crops in (batch.corrections, batch.replay):
-                if crops is None:
-                    found.append(math.nan)
-                    continue
                 output = self.network.forward(crops.image)
                 found.append(float(segmentation_loss([output], crops.targets, self.losses)))
         return found[0], found[1]
@@ -215,7 +209,7 @@ def root_share(losses: Sequence[tuple[float, float]]) -> float:
         Of corrections and of replay, for each batch; see `Learner.look`.
     """
     corrections, replay = sum(first for first, _ in losses), sum(second for _, second in losses)
-    if not (corrections > 0 and math.isfinite(replay)):
+    if corrections <= 0:
         return FAR[1]
     (far, least), (near, most) = FAR, NEAR
     place = (replay / corrections - far) / (near - far)

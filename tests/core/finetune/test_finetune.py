@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import replace
 
 import numpy as np
@@ -104,7 +103,6 @@ def test_the_result_keeps_the_root_s_share_of_every_weight(spec, network, correc
         ([(1.0, 1.0)], 0.6),  # as at home
         ([(1.0, 3.0)], 0.6),
         ([(0.0, 1.0)], 0.2),
-        ([(1.0, math.nan)], 0.2),  # no replay
     ],
 )
 def test_the_nearer_the_corrections_the_more_of_the_root_is_kept(losses, share):
