@@ -46,7 +46,7 @@ def train(
     config: Annotated[Path | None, typer.Option(help="Training configuration (TOML or JSON).")] = None,
     start: Annotated[
         str | None,
-        typer.Option("--from", help="Model to start from, by name or folder: its network with a new head."),
+        typer.Option("--from", help="Model to start from, by name or folder; other labels get a new head."),
     ] = None,
     labels: Annotated[
         str | None, typer.Option(help="With --from: names of the classes to find, with commas.")
@@ -99,6 +99,7 @@ def train(
         from xlstm_unet.learn import open_dataset
         from xlstm_unet.learn import train as run
         from xlstm_unet.learn.plan import Wishes, with_network
+        from xlstm_unet.learn.start_from import starting_weights
         from xlstm_unet.learn.team import is_first_process
         from xlstm_unet.zoo import load_model
         from xlstm_unet.zoo.bundle import check_replaceable
@@ -135,7 +136,7 @@ def train(
                 device=device,
                 minutes=minutes,
                 resume=resume,
-                start=None if root is None else root.weights,
+                start=None if root is None else starting_weights(root.spec, root.weights, settings.model),
                 on_event=lambda event: _show(event, show),
                 cancel=cancel,
             )

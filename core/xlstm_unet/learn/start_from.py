@@ -1,4 +1,4 @@
-"""A new model that starts from the weights of another one: another class or object, a new head."""
+"""A new model that starts from the weights of another one; what it is to find anew gets a new head."""
 
 from __future__ import annotations
 
@@ -61,9 +61,25 @@ def start_config(
     return config.model_copy(update={"model": model}).adapted(name=name)
 
 
+def starting_weights(root: ModelSpec, weights: Mapping[str, Tensor], spec: ModelSpec) -> dict[str, Tensor]:
+    """Return the weights of a model that another one starts from: its heads only if both find the same.
+
+    Parameters
+    ----------
+    root
+        The model to start from.
+    weights
+        Its weights.
+    spec
+        The new one.
+    """
+    same = _found_by(root) == _found_by(spec)
+    return {name: tensor for name, tensor in weights.items() if same or _HEAD not in name}
+
+
 @torch.no_grad()
 def copy_fitting(network: Network, weights: Mapping[str, Tensor]) -> list[str]:
-    """Copy every tensor whose name and shape fit, but for the heads, and return the names of the others.
+    """Copy every tensor whose name and shape fit, and return the names of the network's others.
 
     Parameters
     ----------
@@ -75,11 +91,15 @@ def copy_fitting(network: Network, weights: Mapping[str, Tensor]) -> list[str]:
     fresh = []
     for name, tensor in network.state_dict().items():
         given = weights.get(name)
-        if _HEAD in name or given is None or given.shape != tensor.shape:
+        if given is None or given.shape != tensor.shape:
             fresh.append(name)
         else:
             tensor.copy_(given)
     return fresh
+
+
+def _found_by(spec: ModelSpec) -> tuple[object, ...]:
+    return spec.task, [(label.value, label.name) for label in spec.labels], spec.regions
 
 
 def _new_model(spec: ModelSpec, name: str, labels: Sequence[str]) -> ModelSpec:

@@ -130,7 +130,7 @@ def train(
     network_type
         Class of the network that is built from the model, where another than the usual one is compared.
     start
-        Weights of another model to start from: those that fit are copied, the heads are new.
+        Weights to start from (`starting_weights` of another model): those that fit are copied.
     on_event
         Told every `LOG_INTERVAL` steps and after every validation.
     cancel
@@ -200,7 +200,10 @@ class _Run:
         """Take over the weights of another model that fit; the averaged weights start from them too."""
         fresh = copy_fitting(self.optimisation.network, weights)
         self.optimisation.average.load_state_dict(self.optimisation.network.state_dict())
-        self._tell("note", message=f"New weights: {len(fresh)} of {len(weights)} tensors.")
+        self._tell(
+            "note",
+            message=f"New weights: {len(fresh)} of {len(self.optimisation.network.state_dict())} tensors.",
+        )
 
     def train(self, resume: bool) -> TrainResult:
         """Run to the end."""
