@@ -14,6 +14,7 @@ from xlstm_unet.errors import CorrectionsError, ModelError, TrainingError
 from xlstm_unet.learn.corrections import Corrections, total_counts
 from xlstm_unet.learn.corrections_prepare import pieces_of
 from xlstm_unet.learn.finetune_batches import BatchMaker, crop_size
+from xlstm_unet.learn.finetune_clock import Clock
 from xlstm_unet.learn.finetune_judge import NAMES, Judge, held_masks, hold_out
 from xlstm_unet.learn.finetune_options import FineTuneOptions
 from xlstm_unet.learn.finetune_steps import FAR, OF_CLASSES, Learner, mixed, root_share
@@ -37,8 +38,6 @@ LOOKS = 16
 """Batches by which it is judged how near the corrections are to what the root knows."""
 
 _MOST_EVENTS = 500
-_TIMED = 3
-"""First steps, which are slower, that the estimate leaves out."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -183,51 +182,6 @@ class _Stopped(Exception):
     """The user asked for the end."""
 
 
-@dataclass
-class _Clock:
-    """How far a run is: by steps, or by the time that is left for them."""
-
-    started: float
-    budget: float | None
-    steps: int | None
-    training_from: float = 0.0
-    reserve: float = 0.0
-    done: int = 0
-    times: list[float] = field(default_factory=list)
-
-    @property
-    def seconds_per_step(self) -> float:
-        usual = sorted(self.times[_TIMED:] or self.times)
-        return usual[len(usual) // 2] if usual else 0.0
-
-    def planned(self) -> int:
-        """Steps in all, estimated under a budget."""
-        if self.steps is not None:
-            return self.steps
-        left = self._deadline() - time.monotonic()
-        return self.done + max(0, math.floor(left / max(self.seconds_per_step, 1e-6)))
-
-    def share(self) -> float:
-        if self.steps is not None:
-            return self.done / self.steps
-        now = time.monotonic()
-        return (now - self.training_from) / max(self._deadline() - self.training_from, 1e-6)
-
-    def over(self) -> bool:
-        if self.steps is not None:
-            return self.done >= self.steps
-        return self.done > 0 and time.monotonic() + self.seconds_per_step > self._deadline()
-
-    def left(self) -> float:
-        if self.steps is None:
-            return max(0.0, self._deadline() + self.reserve - time.monotonic())
-        return (self.steps - self.done) * self.seconds_per_step + self.reserve
-
-    def _deadline(self) -> float:
-        assert self.budget is not None
-        return self.started + self.budget - self.reserve
-
-
 class _Run:
     """One attempt at one memory setting."""
 
@@ -263,7 +217,7 @@ class _Run:
         self.judge = Judge(spec, self.pieces, self.items, patches, self.device, cancel)
 
     def go(self, started: float, budget: float | None, steps: int | None, switch: int | None) -> FineTuned:
-        clock = _Clock(started, budget, steps)
+        clock = Clock(started, budget, steps)
         before = time.monotonic()
         held_before, check_before = self.judge.held_out(self.root), self.judge.check(self.root)
         clock.reserve = (time.monotonic() - before) * 1.2 + 0.3
@@ -336,7 +290,7 @@ class _Run:
             self.pieces, supervisions, replay, self.spec, self.options, self.setting.tile, self.device
         )
 
-    def _train(self, clock: _Clock, learner: Learner, switch: int | None) -> _Best:
+    def _train(self, clock: Clock, learner: Learner, switch: int | None) -> _Best:
         """Learn without what is kept back, then from the best weights on with all of it."""
         clock.training_from = time.monotonic()
         best = _Best(switch=0)
@@ -364,7 +318,7 @@ class _Run:
             best.step = clock.done
         return best
 
-    def _step(self, clock: _Clock, learner: Learner, batches: BatchMaker) -> None:
+    def _step(self, clock: Clock, learner: Learner, batches: BatchMaker) -> None:
         self._interrupt()
         since = time.monotonic()
         loss = learner.step(batches.draw())
@@ -385,7 +339,7 @@ class _Run:
             }
         )
 
-    def _look(self, clock: _Clock, learner: Learner, best: _Best) -> None:
+    def _look(self, clock: Clock, learner: Learner, best: _Best) -> None:
         """Score the weights as they would be kept on what is kept back; remember them if best so far."""
         if best.step == clock.done and best.state:
             return
@@ -396,7 +350,7 @@ class _Run:
         if not best.state or mean >= best.mean:
             best.mean, best.held_out, best.step, best.state = mean, scores, clock.done, learner.state()
 
-    def _scores(self, clock: _Clock, held_out: list[float], check: list[float]) -> None:
+    def _scores(self, clock: Clock, held_out: list[float], check: list[float]) -> None:
         self._tell(
             {
                 "event": "scores",
