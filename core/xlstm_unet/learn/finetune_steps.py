@@ -25,7 +25,7 @@ _EPS = 1e-8
 _DECAY = 0.01
 _CLIP = 1.0
 _AVERAGE = 0.97
-FAR, NEAR = (0.2, 0.2), (0.3, 0.6)
+FAR, NEAR = (0.15, 0.2), (0.25, 0.6)
 """The root's loss at home as a share of that on the corrections, and its share of the weights then."""
 OF_CLASSES = 0.4
 """The root's share of the weights where classes are painted: more than errors alone, whose loss says less."""

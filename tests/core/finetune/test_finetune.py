@@ -98,8 +98,8 @@ def test_the_result_keeps_the_root_s_share_of_every_weight(spec, network, correc
     ("losses", "share"),
     [
         ([(5.0, 0.5)], 0.2),  # ten times as bad as at home: new
-        ([(4.0, 1.0)], 0.4),
-        ([(1.0, 0.25), (7.0, 1.75)], 0.4),  # losses count, not the ratios of batches
+        ([(5.0, 1.0)], 0.4),
+        ([(1.0, 0.2), (7.0, 1.4)], 0.4),  # losses count, not the ratios of batches
         ([(1.0, 1.0)], 0.6),  # as at home
         ([(1.0, 3.0)], 0.6),
         ([(0.0, 1.0)], 0.2),
