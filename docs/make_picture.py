@@ -13,11 +13,12 @@ SIDE, GAP, COLUMNS = 256, 4, 3
 
 
 def main(folder: Path) -> None:
-    """Put the overlay pictures side by side, each shrunk to a square of `SIDE` pixels."""
-    rows = -(-len(SAMPLES) // COLUMNS)
+    """Put the overlays of the microscopy images side by side, each shrunk to a square of `SIDE` pixels."""
+    samples = [sample for sample in SAMPLES if sample.model == "nuclei"]
+    rows = -(-len(samples) // COLUMNS)
     size = (COLUMNS * (SIDE + GAP) - GAP, rows * (SIDE + GAP) - GAP)
     sheet = Image.new("RGB", size, "white")
-    for i, sample in enumerate(SAMPLES):
+    for i, sample in enumerate(samples):
         with Image.open(folder / f"{sample.name}_overlay.png") as overlay:
             shown = overlay.convert("RGB").resize((SIDE, SIDE), Image.Resampling.LANCZOS)
         sheet.paste(shown, (i % COLUMNS * (SIDE + GAP), i // COLUMNS * (SIDE + GAP)))
