@@ -198,12 +198,10 @@ class _Run:
 
     def start_from(self, weights: Mapping[str, Tensor]) -> None:
         """Take over the weights of another model that fit; the averaged weights start from them too."""
-        fresh = copy_fitting(self.optimisation.network, weights)
-        self.optimisation.average.load_state_dict(self.optimisation.network.state_dict())
-        self._tell(
-            "note",
-            message=f"New weights: {len(fresh)} of {len(self.optimisation.network.state_dict())} tensors.",
-        )
+        network = self.optimisation.network
+        fresh = copy_fitting(network, weights)
+        self.optimisation.average.load_state_dict(network.state_dict())
+        self._tell("note", message=f"New weights: {len(fresh)} of {len(network.state_dict())} tensors.")
 
     def train(self, resume: bool) -> TrainResult:
         """Run to the end."""

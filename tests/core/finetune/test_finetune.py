@@ -116,13 +116,13 @@ def test_how_near_corrections_are_is_measured(spec, network, corrections, pack):
     known = Corrections(image, prediction, corrections.labels, everywhere)
     contrary = Corrections(image, prediction, (corrections.labels == 0).astype(np.int32), everywhere)
     quick = QUICK.model_copy(update={"judge": False})
-    root = finetune(spec, network, [known], steps=80, options=quick, device="cpu").network
+    root = finetune(spec, network, [known], steps=120, options=quick, device="cpu").network
     near, far = (
         finetune(spec, root, [taught], steps=1, replay=pack, options=quick, device="cpu").root_share
         for taught in (known, contrary)
     )
     assert near == NEAR[1]
-    assert far < near
+    assert far < near - 0.1, far
 
 
 def test_what_is_judged_is_what_is_kept(spec, network, corrections, pack, monkeypatch):
